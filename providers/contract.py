@@ -1,0 +1,545 @@
+"""The one interface behind which every speech model stands.
+
+A `SpeechModel` is a connector: `connect()` opens a `ModelSession`, and any number of sessions may live side by side.
+Commands to a session are synchronous and never wait: they queue a message for the session's writer. What the model
+does comes back as `SessionEvent`s, either to a listener in the loop's own turn (the fast lane) or to bounded readers.
+
+Turns need not alternate: speech may come while the user speaks, and no event promises another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from providers.signal.formats import AudioFormat
+
+__all__ = [
+    "Capabilities",
+    "Closed",
+    "ErrorReported",
+    "EventReader",
+    "GenerationComplete",
+    "GoAway",
+    "HistoryItem",
+    "InputTranscript",
+    "Interrupted",
+    "Listener",
+    "ModelSession",
+    "OutboxStats",
+    "OutputTranscript",
+    "RateLimit",
+    "RateLimits",
+    "ReplyStarted",
+    "ResumptionUpdate",
+    "SessionEvent",
+    "SessionReady",
+    "SessionStart",
+    "SessionState",
+    "SpeechChunk",
+    "SpeechModel",
+    "TextChunk",
+    "Thought",
+    "ToolCall",
+    "ToolCallCancelled",
+    "ToolSpec",
+    "Truncation",
+    "TurnComplete",
+    "TurnDetector",
+    "Usage",
+    "UserSpeechStarted",
+    "UserSpeechStopped",
+    "WarningReported",
+]
+
+
+# --------------------------------------------------------------------------------------------------------- events
+
+
+class SessionReady(msgspec.Struct, frozen=True, gc=False):
+    """The provider accepted the setup; audio may flow."""
+
+    session: int
+    session_id: str
+    """The provider's own id, empty when it gives none."""
+    resumed: bool = False
+    voice_consent: str = ""
+    """Gemini: signature of the speaker's consent to a cloned voice, for the next session's `consent_signature`."""
+
+
+class ReplyStarted(msgspec.Struct, frozen=True, gc=False):
+    """The model began a reply. No promise that speech follows."""
+
+    session: int
+    reply_id: str
+
+
+class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
+    """Model speech as it arrived: any length, not yet paced. Comes faster or slower than real time."""
+
+    session: int
+    reply_id: str
+    """Minted by the protocol core, unique among all sessions of a call. Late speech of an interrupted reply still
+    carries the dead reply's id."""
+    audio: bytes
+    """In `Capabilities.output_format`."""
+
+
+class InputTranscript(msgspec.Struct, frozen=True, gc=False):
+    """What the user said, as far as it is known: each one replaces the one before of the same `turn_id`."""
+
+    session: int
+    turn_id: str
+    text: str
+    """The whole text so far, not a delta."""
+    final: bool = False
+
+
+class OutputTranscript(msgspec.Struct, frozen=True, gc=False):
+    """A further piece of what the model says aloud in this reply. May lead its audio by seconds."""
+
+    session: int
+    reply_id: str
+    delta: str
+    final: bool = False
+    """No more pieces of this reply follow. The delta may be empty."""
+
+
+class TextChunk(msgspec.Struct, frozen=True, gc=False):
+    """A further piece of a written (not spoken) answer."""
+
+    session: int
+    reply_id: str
+    delta: str
+    final: bool = False
+
+
+class Thought(msgspec.Struct, frozen=True, gc=False):
+    """Reasoning text. Never spoken, never captioned."""
+
+    session: int
+    reply_id: str
+    text: str
+
+
+class UserSpeechStarted(msgspec.Struct, frozen=True, gc=False):
+    """The provider heard the user begin."""
+
+    session: int
+    at_ms: int | None = None
+    """On the session's own input-audio clock, where the provider tells."""
+
+
+class UserSpeechStopped(msgspec.Struct, frozen=True, gc=False):
+    """The provider heard the user end."""
+
+    session: int
+    at_ms: int | None = None
+
+
+class Interrupted(msgspec.Struct, frozen=True, gc=False):
+    """The provider cut this reply because of the user (or on our request). What plays of it must stop now."""
+
+    session: int
+    reply_id: str | None
+    """None: no reply was being generated; what still plays of the last one must stop all the same."""
+
+
+class GenerationComplete(msgspec.Struct, frozen=True, gc=False):
+    """All of the reply's content has arrived; it may go on sounding for long."""
+
+    session: int
+    reply_id: str
+
+
+class TurnComplete(msgspec.Struct, frozen=True, gc=False):
+    """The provider closed the turn."""
+
+    session: int
+    reply_id: str | None
+    reason: str = "completed"
+    """`completed`, `interrupted`, `incomplete:<why>`, `failed:<why>`, or the provider's own word in lower case."""
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """The model asks for a function to be run. Parallel calls come as separate events of one `batch_id`."""
+
+    session: int
+    call_id: str
+    """Empty where the provider gives none (Vertex): the answer then goes by name."""
+    name: str
+    arguments: dict[str, Any]
+    reply_id: str | None = None
+    batch_id: str = ""
+
+
+class ToolCallCancelled(msgspec.Struct, frozen=True, gc=False):
+    """These calls are dead: stop them, never answer them."""
+
+    session: int
+    call_ids: tuple[str, ...]
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one turn (not cumulative)."""
+
+    session: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    thought_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+
+
+class GoAway(msgspec.Struct, frozen=True, gc=False):
+    """The provider will abort this connection."""
+
+    session: int
+    time_left_s: float
+
+
+class ResumptionUpdate(msgspec.Struct, frozen=True, gc=False):
+    """A newer handle for this session, or the notice that just now there is none."""
+
+    session: int
+    handle: str = msgspec.field(default="")
+    resumable: bool = False
+    mid_turn: bool = False
+    """Issued while a turn ran: a session resumed from it has lost that turn."""
+    last_consumed_index: int | None = None
+    """Index of the last client message that the server has taken in (Vertex, transparent resumption)."""
+
+
+class RateLimit(msgspec.Struct, frozen=True, gc=False):
+    """One budget of the provider."""
+
+    name: str
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class RateLimits(msgspec.Struct, frozen=True):
+    """What is left of the provider's budgets."""
+
+    session: int
+    limits: tuple[RateLimit, ...]
+
+
+class WarningReported(msgspec.Struct, frozen=True, gc=False):
+    """Something odd that the session survives: an unknown message, a harmless refusal."""
+
+    session: int
+    code: str
+    message: str
+
+
+class ErrorReported(msgspec.Struct, frozen=True, gc=False):
+    """The provider refused something we sent; the session goes on."""
+
+    session: int
+    code: str
+    message: str
+    setting: str = ""
+    """The field that the provider names, if it does."""
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The session has ended; nothing follows. `error` says what to do about it, None after our own close()."""
+
+    session: int
+    code: int
+    """WebSocket close code; 1006 when the connection vanished."""
+    reason: str
+    error: Exception | None = None
+    """A `providers.errors.ProviderError`: its class tells retry from give-up."""
+
+
+SessionEvent = (
+    SessionReady
+    | ReplyStarted
+    | SpeechChunk
+    | InputTranscript
+    | OutputTranscript
+    | TextChunk
+    | Thought
+    | UserSpeechStarted
+    | UserSpeechStopped
+    | Interrupted
+    | GenerationComplete
+    | TurnComplete
+    | ToolCall
+    | ToolCallCancelled
+    | Usage
+    | GoAway
+    | ResumptionUpdate
+    | RateLimits
+    | WarningReported
+    | ErrorReported
+    | Closed
+)
+
+
+# ----------------------------------------------------------------------------------------------- what a model can do
+
+
+class Truncation(StrEnum):
+    """Who makes the model forget what nobody heard."""
+
+    CLIENT = "client"
+    """We say how much was heard: `ModelSession.truncate`."""
+    SERVER = "server"
+    """The provider keeps its own playback clock; `truncate` is a no-op."""
+    NONE = "none"
+    """Nothing can be cut; only our own transcript is."""
+
+
+class TurnDetector(StrEnum):
+    """Who decides when the user's turn begins and ends."""
+
+    PROVIDER = "provider"
+    CLIENT = "client"
+    """We send activity start and end (or commit)."""
+    NOBODY = "nobody"
+    """Full duplex: there are no turns."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a configured model can do, so that the bridge adapts instead of guessing."""
+
+    provider: str
+    model: str
+    input_formats: tuple[AudioFormat, ...]
+    """Accepted by `send_audio`; the first is preferred."""
+    output_format: AudioFormat
+    """Of every `SpeechChunk`."""
+    speech: bool = True
+    """False: the model answers in `TextChunk`s only."""
+    video: bool = False
+    text_input: bool = True
+    tools: bool = True
+    async_tools: bool = False
+    """The model may go on speaking while a tool runs."""
+    truncation: Truncation = Truncation.NONE
+    resumption: bool = False
+    in_place_update: frozenset[str] = frozenset()
+    """Of `instructions`, `tools`, `voice`: those that `update` can change in a running session."""
+    turn_detector: TurnDetector = TurnDetector.PROVIDER
+    interrupts_on_speech: bool = True
+    """The provider itself cuts its reply when the user speaks. False under `interrupt_response = false`."""
+    answers_turns: bool = True
+    """The provider answers on its own when a turn ends. False under `create_response = false`."""
+    needs_continuous_input: bool = True
+    """The provider detects the end of speech only if silence keeps arriving."""
+    duplex: bool = False
+    max_session_s: float | None = None
+    voices: tuple[str, ...] = ()
+    """Known names; empty when any is accepted."""
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model may call."""
+
+    name: str
+    """What the model calls it by."""
+    description: str = ""
+    """When to call it, and what for: all that the model knows of it."""
+    parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+    """JSON Schema of the arguments object."""
+    blocking: bool | None = None
+    """Does the model wait for the result before it speaks on? None leaves it to the provider."""
+
+
+class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an earlier conversation, to seed a fresh session with."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class SessionStart(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session begins."""
+
+    number: int = 1
+    """Minted by the caller, carried by every event of the session."""
+    resume: str = ""
+    """Newest resumption handle; empty opens a fresh session. Raises `ResumeRefused` when the handle is dead."""
+    history: tuple[HistoryItem, ...] = ()
+    """Seeds a fresh session; does not make the model speak."""
+    instructions: str | None = None
+    """Overrides the configured instructions for this session."""
+    tools: tuple[ToolSpec, ...] | None = None
+    """Added to the configured tools for this session; of two with one name this one stays. Empty: no tool at all."""
+    voice: str | None = None
+    """Overrides the configured voice for this session."""
+
+
+class SessionState(StrEnum):
+    CONNECTING = "connecting"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class OutboxStats(msgspec.Struct):
+    """What the session's bounded outbox did. Plain integers; read a copy."""
+
+    sent_messages: int = 0
+    sent_audio_ms: float = 0.0
+    waiting_audio_ms: float = 0.0
+    """Waiting now. 0: the socket takes all that it is given."""
+    dropped_audio_messages: int = 0
+    """Audio that the provider's socket could not take in time: the oldest went first."""
+    dropped_audio_ms: float = 0.0
+    unsent_messages: int = 0
+    """Other messages that were still waiting when the connection ended."""
+    dropped_after_end: int = 0
+    """`send_audio` calls after the end."""
+
+
+class EventReader(Protocol):
+    """One bounded view of a session's events, for the control lane. Full: the oldest event goes, `missed` counts it.
+
+    Ends (StopAsyncIteration) after `Closed`.
+    """
+
+    missed: int
+
+    def __aiter__(self) -> AsyncIterator[SessionEvent]: ...
+    async def __anext__(self) -> SessionEvent: ...
+    def close(self) -> None: ...
+
+
+Listener = Callable[[SessionEvent], None]
+
+
+class ModelSession(Protocol):
+    """One open conversation with a model. Commands never wait and never raise for a slow network.
+
+    After the end every command raises `SessionEnded`, except `send_audio` and `close`, which do nothing:
+    the fast lane must not have to ask. `OutboxStats.dropped_after_end` counts that audio.
+    """
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def state(self) -> SessionState: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def outbox(self) -> OutboxStats: ...
+
+    # events
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each event, in order, in the loop's own turn; returns the way to stop it.
+
+        Events before the first listener or reader are kept (bounded) and given to it at once.
+        A listener must return fast and must not raise.
+        """
+        ...
+
+    def read(self, capacity: int = 256) -> EventReader:
+        """A bounded reader of the events from now on."""
+        ...
+
+    # input
+    def send_audio(self, audio: bytes, format: AudioFormat) -> None:
+        """Queue microphone audio of any length. `format` must be one of `Capabilities.input_formats`."""
+        ...
+
+    def end_input(self) -> None:
+        """The microphone is muted or gone: flush what the provider holds. Audio may follow again at any time."""
+        ...
+
+    def commit_input(self) -> None:
+        """Without provider turn detection: what was sent so far is the user's turn."""
+        ...
+
+    def clear_input(self) -> None:
+        """Forget audio that was sent but not yet committed, where the provider can."""
+        ...
+
+    def start_activity(self) -> None:
+        """Without provider turn detection: the user begins to speak."""
+        ...
+
+    def end_activity(self) -> None:
+        """Without provider turn detection: the user has finished."""
+        ...
+
+    def send_image(self, image: bytes, mime_type: str) -> None:
+        """One still (JPEG, PNG or WebP). Raises `SettingRefused` when the model takes no images."""
+        ...
+
+    def send_text(self, text: str, *, respond: bool = True) -> None:
+        """A typed user turn; `respond` asks for an answer to it."""
+        ...
+
+    # replies
+    def respond(self, instructions: str | None = None) -> None:
+        """Make the model speak now: a greeting, or "say ...". With None it answers what it has heard."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop the reply that is being generated, without asking for a new one. No-op when idle."""
+        ...
+
+    def truncate(self, reply_id: str, heard_ms: int) -> None:
+        """Make the model forget what was not heard: `heard_ms` of this reply's speech reached the room.
+
+        No-op unless `Capabilities.truncation` is CLIENT. Clamped to what was received; unheard items are deleted.
+        """
+        ...
+
+    # tools
+    def send_tool_result(
+        self, call_id: str, name: str, result: dict[str, Any] | str, *, error: bool = False, respond: bool = True
+    ) -> None:
+        """Answer one tool call. With `respond` the model goes on once all calls of the batch are answered."""
+        ...
+
+    # session
+    def update(
+        self,
+        *,
+        instructions: str | None = None,
+        tools: Sequence[ToolSpec] | None = None,
+        voice: str | None = None,
+    ) -> None:
+        """Change what is given, in place. Raises `NeedsNewSession` naming what the provider cannot change."""
+        ...
+
+    def send_raw(self, message: dict[str, Any]) -> None:
+        """One message in the provider's own words, for what this contract has no word for."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye and end all of the session's tasks. Bounded; safe to call twice."""
+        ...
+
+
+class SpeechModel(Protocol):
+    """A configured model, ready to be connected to."""
+
+    @property
+    def name(self) -> str:
+        """Provider name as in the configuration: `gemini`, `openai`, `scripted`."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def connect(self, start: SessionStart | None = None) -> ModelSession:
+        """Open a session and return it READY.
+
+        Bounded by the connect and setup timeouts. Raises `ProviderUnavailable`, `SetupTimeout`, `ProviderRejected` or
+        `ResumeRefused`; nothing stays open behind an error, or behind a cancellation.
+        """
+        ...

@@ -1,0 +1,199 @@
+"""What a vendor writes to become an emulator: one `Vendor` for a server, one `VendorWire` for each connection.
+
+Both are sans-IO: they get messages and the time, and return what is to be done; `providers.emulators.server` does it.
+
+`Vendor`, one for each server, shared by its connections (so resumption handles live here):
+
+- `name`, `frames` (the kind of frame that the real service sends), `path` (what a client's URL ends in).
+- `check(request)` looks at path, headers and key of an upgrade. None accepts; a `Refusal` is answered as HTTP.
+- `post(request, body)`, if the vendor has it, answers HTTP POST on the same port; without it they get 405.
+- `connect(scenario, request, number)` makes the wire of an accepted connection; `number` counts upgrades from 1.
+
+`VendorWire`, one for each connection. A subclass implements four methods, and calls `self.send`, `self.close`,
+`self.later` and `self.perform` inside them; the base class collects the output in order:
+
+- `on_open()`: the socket is open (OpenAI: send `session.created`; Gemini: nothing).
+- `on_message(message)`: one text or binary message of the client. Never raises for what a client sends: it closes with
+  the vendor's code or sends the vendor's error. Sets `self.brain = Brain(...)` once the set-up is known, after
+  `scenario.session.setup_delay_ms` (`self.later`), and calls `self.perform(self.brain.start(self.now))`. Everything
+  that the client does after that is `self.perform(self.brain.hear(pcm, self.now))` and the like.
+- `render(act)`: one act of the mind in the vendor's words: `self.send(...)` for each message. `LimitReached` becomes
+  `self.close(code, reason)` as the vendor ends a session. `FaultDue` never gets here.
+- `on_close(code, reason)`: the connection is gone (free the session for resumption). Nothing can be sent any more.
+
+`self.now` is the time of the current call on the server's clock (`time.monotonic`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from providers.scripted.acts import Act, FaultDue
+from providers.scripted.brain import Brain
+from providers.scripted.scenario import Scenario, TimedFault
+
+__all__ = ["Hangup", "Outgoing", "Output", "Refusal", "Strike", "UpgradeRequest", "Vendor", "VendorWire"]
+
+
+class UpgradeRequest(msgspec.Struct, frozen=True):
+    """What a client asks for before there is a WebSocket."""
+
+    path: str
+    """Without the query."""
+    query: dict[str, str]
+    """Last value of each key."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    secure: bool
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The upgrade is answered with this instead."""
+
+    status: int
+    body: str = ""
+    headers: dict[str, str] = {}
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """One message to the client, UTF-8 JSON."""
+
+    data: bytes
+    label: str = ""
+    """For `on_write`: what it is, in the words of the vendor's wire."""
+    frame: Literal["text", "binary"] | None = None
+    """None: as scenario and vendor say."""
+
+
+class Hangup(msgspec.Struct, frozen=True):
+    """Close with this code and reason; what was sent before still goes out."""
+
+    code: int
+    reason: str = ""
+
+
+class Strike(msgspec.Struct, frozen=True):
+    """A fault of the scenario, between the messages before and after it."""
+
+    fault: TimedFault
+
+
+Output = Outgoing | Hangup | Strike
+
+
+class VendorWire(ABC):
+    """One connection in a vendor's words. See the module's docstring."""
+
+    def __init__(self, scenario: Scenario, request: UpgradeRequest, number: int) -> None:
+        self.scenario = scenario
+        self.request = request
+        self.number = number
+        self.brain: Brain | None = None
+        self.now = 0.0
+        self.hung_up = False
+        self._output: list[Output] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = 0
+
+    # ------------------------------------------------------------------------------------------- for the subclass
+
+    @abstractmethod
+    def on_open(self) -> None: ...
+    @abstractmethod
+    def on_message(self, message: str | bytes) -> None: ...
+    @abstractmethod
+    def render(self, act: Act) -> None: ...
+    def on_close(self, code: int, reason: str) -> None:  # noqa: B027
+        """Override where the vendor has something to free; most wires have nothing."""
+
+    def send(
+        self, message: dict[str, Any] | bytes, label: str = "", *, frame: Literal["text", "binary"] | None = None
+    ) -> None:
+        """Queue one message: a JSON object, or its UTF-8 bytes where they are made faster. Nothing after a hang-up."""
+        if not self.hung_up:
+            data = message if isinstance(message, bytes) else msgspec.json.encode(message)
+            self._output.append(Outgoing(data, label, frame))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Hang up. The reason is cut to the 123 bytes that a close frame can hold, as the services do."""
+        if not self.hung_up:
+            self.hung_up = True
+            self._output.append(Hangup(code, reason.encode()[:123].decode(errors="ignore")))
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Call `action` with `self.now` that much later, unless hung up by then."""
+        self._sequence += 1
+        heappush(self._timers, (self.now + delay_s, self._sequence, action))
+
+    def perform(self, acts: list[Act]) -> None:
+        """Render what the mind does."""
+        for act in acts:
+            if self.hung_up:
+                return
+            if isinstance(act, FaultDue):
+                self._output.append(Strike(act.fault))
+            else:
+                self.render(act)
+
+    # --------------------------------------------------------------------------------------------- for the server
+
+    def opened(self, now: float) -> list[Output]:
+        self.now = now
+        self.on_open()
+        return self._take()
+
+    def received(self, message: str | bytes, now: float) -> list[Output]:
+        """What one message leads to. What fell due before it comes first."""
+        output = self.handle_timeout(now)
+        if not self.hung_up:
+            self.on_message(message)
+        return output + self._take()
+
+    def deadline(self) -> float | None:
+        """When to call `handle_timeout`."""
+        if self.hung_up:
+            return None
+        own = self._timers[0][0] if self._timers else None
+        mind = self.brain.deadline() if self.brain else None
+        return min((when for when in (own, mind) if when is not None), default=None)
+
+    def handle_timeout(self, now: float) -> list[Output]:
+        self.now = now
+        while self._timers and self._timers[0][0] <= now and not self.hung_up:
+            heappop(self._timers)[2]()
+        if self.brain is not None and not self.hung_up:
+            self.perform(self.brain.due(now))
+        return self._take()
+
+    def closed(self, code: int, reason: str, now: float) -> None:
+        self.now = now
+        self.hung_up = True
+        self._timers.clear()
+        if self.brain is not None:
+            self.brain.end()
+        self.on_close(code, reason)
+
+    def _take(self) -> list[Output]:
+        output, self._output = self._output, []
+        return output
+
+
+class Vendor(Protocol):
+    """One emulated service. See the module's docstring."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def frames(self) -> Literal["text", "binary"]: ...
+    @property
+    def path(self) -> str:
+        """What a client's URL ends in."""
+        ...
+
+    def check(self, request: UpgradeRequest) -> Refusal | None: ...
+    def connect(self, scenario: Scenario, request: UpgradeRequest, number: int) -> VendorWire: ...

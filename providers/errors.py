@@ -1,0 +1,82 @@
+"""What can go wrong with a speech model, by what the caller should do about it.
+
+ProviderError
+├── ProviderUnavailable     socket lost, server overloaded, stalled: back off and try again
+│   └── SetupTimeout        connected, but the provider did not get ready in time
+├── ProviderRejected        key, model, quota or setup refused: do not retry, tell the operator which setting
+├── ResumeRefused           the handle is expired or unknown: open a fresh session
+├── NeedsNewSession         this change cannot be made in place: open a new session with it
+├── SettingRefused          a setting that this provider or model cannot serve: found before anything is opened
+└── SessionEnded            the session is closed; what was asked of it was not done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "NeedsNewSession",
+    "ProviderError",
+    "ProviderRejected",
+    "ProviderUnavailable",
+    "ResumeRefused",
+    "SessionEnded",
+    "SettingRefused",
+    "SetupTimeout",
+]
+
+
+class ProviderError(Exception):
+    """Base of everything that a speech model raises."""
+
+
+class ProviderUnavailable(ProviderError):
+    """Socket lost, server overloaded, or nothing heard for too long. Back off and resume; the room hears a pause."""
+
+    def __init__(self, message: str, *, code: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """WebSocket close code or HTTP status, when there was one."""
+        self.retry_after_s = retry_after_s
+        """The provider's own wish, when it named one."""
+
+
+class SetupTimeout(ProviderUnavailable):
+    """The connection opened, but the provider was not ready in time."""
+
+
+class ProviderRejected(ProviderError):
+    """Key, model, quota or setup refused. Do not retry; tell the operator which setting to mend."""
+
+    def __init__(self, message: str, *, code: int | None = None, mend: str = "") -> None:
+        super().__init__(f"{message} ({mend})" if mend else message)
+        self.code = code
+        self.mend = mend
+        """What the operator can do, in one sentence."""
+
+
+class ResumeRefused(ProviderError):
+    """The resumption handle is expired or unknown. Open a fresh session and seed it with what was heard."""
+
+
+class NeedsNewSession(ProviderError):
+    """The provider cannot change these in a running session."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__(f"cannot change {', '.join(fields)} in a running session: open a new one")
+        self.fields = tuple(fields)
+
+
+class SettingRefused(ProviderError):
+    """A setting that the provider or model cannot serve. Raised before anything is opened."""
+
+    def __init__(self, field: str, value: object, mend: str) -> None:
+        super().__init__(f"{field} = {value!r}: {mend}")
+        self.field = field
+        """Path of the key as the configuration file spells it, such as `speech.voice`."""
+        self.value = value
+        self.mend = mend
+
+
+class SessionEnded(ProviderError):
+    """The session is closed; what was asked of it was not done."""

@@ -1,0 +1,1 @@
+"""Gemini Live, on the Developer API and on Vertex."""

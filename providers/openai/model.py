@@ -1,0 +1,167 @@
+"""OpenAI Realtime as a `SpeechModel`: settings in, sessions out."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Self
+
+from providers.contract import Capabilities, ModelSession, SessionStart
+from providers.driver import open_session
+from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
+from providers.handshake import retry_after_s
+from providers.link import WebSocketLink, check_connection
+from providers.openai.auth import Credential, find_credential, read_client_secret, secret_request
+from providers.openai.endpoint import find_base_url, headers, is_official, secret_url, websocket_url
+from providers.openai.protocol import OpenAIProtocol
+from providers.openai.settings import OpenAISettings
+from providers.openai.setup import capabilities_of, problems, settings_for
+from providers.settings import ConnectionSettings, SpeechSettings
+
+__all__ = ["OpenAIModel"]
+
+
+class OpenAIModel:
+    """Opens sessions with one model at OpenAI or a compatible server. Made by `from_config`."""
+
+    name = "openai"
+
+    def __init__(
+        self,
+        speech: SpeechSettings,
+        own: OpenAISettings,
+        connection: ConnectionSettings,
+        environ: Mapping[str, str],
+    ) -> None:
+        """Raises: SettingRefused, the first of what `setup.problems` finds. `environ` is read here and not kept."""
+        for problem in problems(speech, own, environ):
+            raise problem
+        check_connection(connection)
+        base_url = find_base_url(own.base_url, environ)
+        self._speech = speech
+        self._own = own
+        self._connection = connection
+        self._environ_base = {"OPENAI_BASE_URL": base_url}
+        self._credential = find_credential(environ)
+        self._url = websocket_url(base_url, own.model)
+        self._secret_url = secret_url(base_url)
+        self._official = is_official(base_url)
+        self._organization = own.organization or environ.get("OPENAI_ORG_ID")
+        self._project = own.project or environ.get("OPENAI_PROJECT_ID")
+        self.capabilities: Capabilities = capabilities_of(speech, own, environ)
+
+    @classmethod
+    def from_config(
+        cls,
+        speech: SpeechSettings,
+        own: OpenAISettings,
+        connection: ConnectionSettings,
+        environ: Mapping[str, str],
+    ) -> Self:
+        """A model from its sections of the configuration. Raises: SettingRefused."""
+        return cls(speech, own, connection, environ)
+
+    def __repr__(self) -> str:
+        return f"OpenAIModel({self._own.model!r})"
+
+    async def connect(self, start: SessionStart | None = None) -> ModelSession:
+        """See `SpeechModel.connect`. There is no resumption: a handle is refused, history seeds a fresh session."""
+        start = start or SessionStart()
+        if start.resume:
+            raise ResumeRefused("OpenAI Realtime cannot resume: open a fresh session with the history")
+        speech = settings_for(self._speech, start)
+        if speech is not self._speech:
+            for problem in problems(speech, self._own, self._session_environ()):
+                raise problem
+        acknowledged = self._own.acknowledges_update
+        core = OpenAIProtocol(
+            start.number,
+            speech,
+            self._own,
+            self.capabilities,
+            history=start.history,
+            acknowledged=self._official if acknowledged is None else acknowledged,
+        )
+        return await open_session(core, self._dial, start, self._connection)
+
+    async def _dial(self) -> WebSocketLink:
+        credential = self._credential
+        if self._own.auth == "client_secret" and credential is not None:
+            credential = await self._mint(credential)
+        try:
+            return await WebSocketLink.connect(self._url, self._headers(credential), self._connection)
+        except ProviderRejected as refused:
+            raise self._named(refused) from refused
+
+    def _named(self, refused: ProviderRejected) -> ProviderRejected:
+        """The refusal with the setting that is to be mended."""
+        mend = {
+            401: "set OPENAI_API_KEY to a valid key",
+            403: "the key may not use this model or project: see providers.openai.project",
+            404: f"check providers.openai.model = {self._own.model!r} and the base URL",
+        }.get(refused.code or 0, refused.mend)
+        said = str(refused).removesuffix(f" ({refused.mend})")
+        return ProviderRejected(said, code=refused.code, mend=mend)
+
+    def _headers(self, credential: Credential | None) -> dict[str, str]:
+        return headers(
+            credential,
+            organization=self._organization,
+            project=self._project,
+            safety_identifier=self._own.safety_identifier,
+        )
+
+    def _session_environ(self) -> dict[str, str]:
+        # The key was checked when the model was made; only whether there is one matters to the second check.
+        return {**self._environ_base, "OPENAI_API_KEY": "checked" if self._credential else ""}
+
+    async def _mint(self, credential: Credential) -> Credential:
+        """A client secret for one session. The blocking request runs off the loop, bounded by the connect timeout."""
+        return await asyncio.to_thread(
+            _post_for_secret,
+            self._secret_url,
+            {**self._headers(credential), "Content-Type": "application/json", "User-Agent": "roombridge"},
+            secret_request(self._own.model, self._own.client_secret_ttl_s),
+            self._connection,
+        )
+
+
+def _post_for_secret(url: str, headers: dict[str, str], body: bytes, connection: ConnectionSettings) -> Credential:
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if connection.proxy is not None:
+        handlers.append(urllib.request.ProxyHandler({"http": connection.proxy, "https": connection.proxy}))
+    if url.startswith("https:"):
+        context = ssl.create_default_context()
+        if connection.ca_file is not None:
+            context.load_verify_locations(connection.ca_file)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=connection.connect_timeout_s) as answer:
+            return read_client_secret(answer.status, answer.read(_MAX_ANSWER))
+    except urllib.error.HTTPError as refused:
+        with refused:
+            wait_s = retry_after_s(refused.headers.get("Retry-After"))
+            return read_client_secret(refused.code, refused.read(_MAX_ANSWER), wait_s)
+    except ProviderError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ProviderUnavailable(f"no client secret: cannot reach {url.split('?')[0]}: {_plain(error)}") from None
+
+
+_MAX_ANSWER = 1 << 20
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another host: it comes back as the HTTP error that it is."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        return None
+
+
+def _plain(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or type(error).__name__)

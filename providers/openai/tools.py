@@ -1,0 +1,99 @@
+"""Tool calls of a session: which wait for an answer, and when the model may go on.
+
+A response may call several functions. Each call is answered by an item of its own; the model is asked to go on once,
+after the response has ended and the last of its calls was answered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+__all__ = ["ToolLedger", "output_text", "parse_arguments"]
+
+_KEPT_BATCHES = 64
+
+
+class _Batch:
+    __slots__ = ("ended", "open_calls", "respond")
+
+    def __init__(self) -> None:
+        self.open_calls: set[str] = set()
+        self.ended = False
+        """`response.done` came: no further call joins."""
+        self.respond = False
+
+
+class ToolLedger:
+    """Batches of calls, one for each response that calls tools. Full: the oldest batch is forgotten."""
+
+    def __init__(self) -> None:
+        self._batches: OrderedDict[str, _Batch] = OrderedDict()
+        self._batch_of: dict[str, str] = {}
+        self._answered: OrderedDict[str, None] = OrderedDict()
+
+    def called(self, reply_id: str, call_id: str) -> bool:
+        """Note a call. False: it is known already, and must not be run twice."""
+        if call_id in self._batch_of or call_id in self._answered:
+            return False
+        batch = self._batches.get(reply_id)
+        if batch is None:
+            batch = self._batches[reply_id] = _Batch()
+            if len(self._batches) > _KEPT_BATCHES:
+                _, oldest = self._batches.popitem(last=False)
+                for lost in oldest.open_calls:
+                    self._batch_of.pop(lost, None)
+        batch.open_calls.add(call_id)
+        self._batch_of[call_id] = reply_id
+        return True
+
+    def is_answered(self, call_id: str) -> bool:
+        """A second answer would be refused by the server."""
+        return call_id in self._answered
+
+    def answered(self, call_id: str, *, respond: bool) -> bool:
+        """Note an answer. True: ask the model to go on now. An unknown call is a batch of its own."""
+        self._answered[call_id] = None
+        if len(self._answered) > 16 * _KEPT_BATCHES:
+            self._answered.popitem(last=False)
+        reply_id = self._batch_of.pop(call_id, None)
+        if reply_id is None:
+            return respond
+        batch = self._batches[reply_id]
+        batch.open_calls.discard(call_id)
+        batch.respond = batch.respond or respond
+        return self._settle(reply_id, batch)
+
+    def response_ended(self, reply_id: str) -> bool:
+        """`response.done`. True: all its calls are answered already, ask the model to go on."""
+        batch = self._batches.get(reply_id)
+        if batch is None:
+            return False
+        batch.ended = True
+        return self._settle(reply_id, batch)
+
+    def _settle(self, reply_id: str, batch: _Batch) -> bool:
+        if batch.open_calls or not batch.ended:
+            return False
+        del self._batches[reply_id]
+        return batch.respond
+
+
+def parse_arguments(text: str) -> dict[str, Any] | None:
+    """The arguments object; None when the model wrote something else. No text at all means no arguments."""
+    if not text.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def output_text(result: dict[str, Any] | str, *, error: bool) -> str:
+    """What goes into `function_call_output.output`, which is a string: objects are JSON, a failure says so."""
+    if error:
+        return msgspec.json.encode({"error": result}).decode()
+    return result if isinstance(result, str) else msgspec.json.encode(result).decode()

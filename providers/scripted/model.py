@@ -1,0 +1,129 @@
+"""The offline model behind the contract: a mind in the process, without a key, a network or a task.
+
+Its sessions are driven by the loop's timers and by what they are sent. Events reach listeners in a turn of the loop of
+their own, never inside a command, as with a model behind a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Self
+from weakref import ReferenceType, WeakSet, ref
+
+from providers.contract import Capabilities, SessionReady, SessionStart, Truncation, TurnDetector
+from providers.errors import ProviderUnavailable, ResumeRefused
+from providers.scripted.memory import Line, Memory
+from providers.scripted.scenario import Refuse, Scenario
+from providers.scripted.session import ScriptedSession
+from providers.scripted.settings import ScriptedSettings, plan
+from providers.settings import ConnectionSettings, SpeechSettings
+from providers.signal.formats import PCM16_24K, AudioFormat, Encoding
+
+__all__ = ["ScriptedModel"]
+
+_HANDLES = 64
+"""Resumption handles that one model keeps. Full: the oldest is forgotten, and refused from then on."""
+
+
+class ScriptedModel:
+    """A `SpeechModel` that follows a scenario."""
+
+    name = "scripted"
+
+    def __init__(
+        self, scenario: Scenario | None = None, *, speech: SpeechSettings | None = None, input_rate_hz: int = 24_000
+    ) -> None:
+        """Args: scenario as it is (`from_config` applies the settings of `speech` to it first)."""
+        self.scenario = scenario or Scenario()
+        self._speech = speech or SpeechSettings()
+        self._input = AudioFormat(Encoding.PCM16, input_rate_hz)
+        self._opened = 0
+        self._handles: OrderedDict[str, tuple[Memory, ReferenceType[ScriptedSession]]] = OrderedDict()
+        self._sessions: WeakSet[ScriptedSession] = WeakSet()
+
+    @classmethod
+    def from_config(
+        cls, speech: SpeechSettings, own: ScriptedSettings, connection: ConnectionSettings, environ: Mapping[str, str]
+    ) -> Self:
+        """The configured model. There is no network and no key: two arguments are those of every provider, unused.
+
+        Raises SettingRefused.
+        """
+        del connection, environ
+        return cls(plan(own, speech), speech=speech, input_rate_hz=own.input_rate_hz)
+
+    @property
+    def sessions(self) -> list[ScriptedSession]:
+        """Those that somebody still holds, in the order in which they were opened: for tests."""
+        return sorted(self._sessions, key=lambda session: session.connection)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        scenario = self.scenario
+        duplex = scenario.mode == "duplex"
+        detector = TurnDetector.PROVIDER if scenario.vad.enabled else TurnDetector.CLIENT
+        return Capabilities(
+            provider=self.name,
+            model=scenario.name,
+            input_formats=(self._input,),
+            output_format=PCM16_24K,
+            speech=self._speech.modality == "audio",
+            async_tools=True,
+            truncation=Truncation.CLIENT,
+            resumption=scenario.session.resumption,
+            in_place_update=frozenset({"instructions", "tools", "voice"}),
+            turn_detector=TurnDetector.NOBODY if duplex else detector,
+            interrupts_on_speech=scenario.barge_in and not duplex,
+            answers_turns=self._speech.turn_detection.create_response,
+            needs_continuous_input=True,
+            duplex=duplex,
+            max_session_s=scenario.session.limit_s,
+        )
+
+    async def connect(self, start: SessionStart | None = None) -> ScriptedSession:
+        """See `SpeechModel.connect`. Takes as long as the scenario says."""
+        start = start or SessionStart()
+        self._opened += 1
+        number = self._opened
+        session = self.scenario.session
+        await asyncio.sleep(session.connect_delay_ms / 1000)
+        for fault in self.scenario.faults:
+            if isinstance(fault, Refuse) and fault.connection in (None, number):
+                why = fault.body or f"the scenario refuses connection {number} with {fault.status}"
+                raise ProviderUnavailable(why, code=fault.status, retry_after_s=fault.retry_after_s)
+        await asyncio.sleep(session.setup_delay_ms / 1000)
+        memory = self._remembered(start)
+        opened = ScriptedSession(
+            self.scenario,
+            start,
+            speech=self._speech,
+            capabilities=self.capabilities,
+            connection=number,
+            memory=memory,
+            issue_handle=self._issue,
+        )
+        self._sessions.add(opened)
+        opened.begin(SessionReady(start.number, opened.id, resumed=bool(start.resume)))
+        return opened
+
+    def _remembered(self, start: SessionStart) -> Memory:
+        if not start.resume:
+            lines = [Line(role=item.role, number=0, text=item.text) for item in start.history]
+            return Memory(lines=lines)
+        if start.resume not in self._handles:
+            raise ResumeRefused("the scripted model does not know this handle: open a fresh session")
+        memory, reference = self._handles[start.resume]
+        earlier = reference()
+        if earlier is not None and not earlier.ended and not self.scenario.session.overlap:
+            raise ProviderUnavailable("the session's earlier connection is still open: close it first", code=1011)
+        return memory.snapshot()
+
+    def _issue(self, session: ScriptedSession, memory: Memory) -> str:
+        handle = secrets.token_urlsafe(12)
+        self._handles[handle] = (memory.snapshot(), ref(session))
+        if len(self._handles) > _HANDLES:
+            self._handles.popitem(last=False)
+        return handle

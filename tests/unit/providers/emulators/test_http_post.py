@@ -1,0 +1,55 @@
+"""POST requests beside WebSocket upgrades on one port."""
+
+from __future__ import annotations
+
+import asyncio
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from providers.emulators.http_post import answering_posts
+from providers.emulators.openai import OpenAIEmulator
+from providers.emulators.wire import Refusal, UpgradeRequest
+
+
+def echo(request: UpgradeRequest, body: bytes) -> Refusal:
+    return Refusal(201, f"{request.path} {request.query} {request.headers['x-a']} {body.decode()}")
+
+
+async def exchange(port: int, *pieces: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def idle(socket: ServerConnection) -> None:
+    await socket.send("hello")
+
+
+async def test_a_post_in_pieces_is_answered_whole_and_upgrades_still_work() -> None:
+    async with serve(idle, "127.0.0.1", 0, create_connection=answering_posts(echo)) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        head = b"ST /p?a=1 HTTP/1.1\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhe"
+        answer = await exchange(port, b"PO", head, b"llo")
+        assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
+        assert answer.endswith(b"/p {'a': '1'} b hello")
+        async with connect(f"ws://127.0.0.1:{port}") as client:
+            assert await client.recv() == "hello"
+
+
+async def test_a_length_that_is_no_number_is_a_bad_request() -> None:
+    async with OpenAIEmulator() as emulator:
+        answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_an_endless_request_is_cut_off() -> None:
+    async with OpenAIEmulator() as emulator:
+        answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\n" + b"a" * ((1 << 20) + 1))
+    assert answer.startswith(b"HTTP/1.1 413 ")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.errors import ProviderRejected, ProviderUnavailable, ResumeRefused, SetupTimeout
+from providers.retry import Backoff, RetryBudget, RetryPolicy
+
+AWAY = ProviderUnavailable("away")
+
+
+def test_waits_grow_up_to_the_ceiling_and_use_the_whole_range() -> None:
+    policy = RetryPolicy(base_s=1.0, longest_s=4.0, give_up_after_s=3600)
+    series = []
+    for seed in range(200):
+        backoff = Backoff(policy, random.Random(seed))
+        series.append([backoff.delay_s(AWAY, now=0.0) or 0.0 for _ in range(5)])
+    for attempt, ceiling_s in enumerate((1.0, 2.0, 4.0, 4.0, 4.0)):
+        waits = [one[attempt] for one in series]
+        assert 0.9 * ceiling_s < max(waits) <= ceiling_s
+        assert min(waits) < 0.1 * ceiling_s
+
+
+def test_same_seed_gives_the_same_waits() -> None:
+    def waits() -> list[float | None]:
+        backoff = Backoff(RetryPolicy(), random.Random(7))
+        return [backoff.delay_s(AWAY, now=0.0) for _ in range(6)]
+
+    assert waits() == waits()
+
+
+@pytest.mark.parametrize("error", [ProviderRejected("key"), ResumeRefused("handle"), ValueError("bug")])
+def test_what_fails_the_same_way_again_is_not_tried_again(error: Exception) -> None:
+    assert Backoff(RetryPolicy(), random.Random(1)).delay_s(error, now=0.0) is None
+
+
+def test_setup_timeout_is_tried_again() -> None:
+    assert Backoff(RetryPolicy(), random.Random(1)).delay_s(SetupTimeout("slow"), now=0.0) is not None
+
+
+def test_provider_wish_is_the_least_wait() -> None:
+    backoff = Backoff(RetryPolicy(base_s=0.5), random.Random(3))
+    wait = backoff.delay_s(ProviderUnavailable("busy", retry_after_s=7.0), now=100.0)
+    assert wait is not None and 7.0 <= wait <= 7.5
+
+
+def test_provider_wish_beyond_our_patience_gives_up() -> None:
+    backoff = Backoff(RetryPolicy(give_up_after_s=30), random.Random(3))
+    assert backoff.delay_s(ProviderUnavailable("busy", retry_after_s=31.0), now=0.0) is None
+
+
+def test_patience_counts_from_the_first_failure_and_anew_after_a_success() -> None:
+    backoff = Backoff(RetryPolicy(base_s=0.1, longest_s=0.1, give_up_after_s=10), random.Random(3))
+    assert backoff.delay_s(AWAY, now=0.0) is not None
+    assert backoff.delay_s(AWAY, now=9.8) is not None
+    assert backoff.delay_s(AWAY, now=10.1) is None
+    backoff.succeeded()
+    assert backoff.failures == 0
+    assert backoff.delay_s(AWAY, now=10.2) is not None
+
+
+def test_no_patience_means_no_second_attempt() -> None:
+    assert Backoff(RetryPolicy(give_up_after_s=0), random.Random(3)).delay_s(AWAY, now=5.0) is None
+
+
+@given(
+    st.integers(1, 20),
+    st.lists(st.tuples(st.floats(0, 5), st.integers(0, 3)), max_size=60),
+    st.integers(),
+)
+def test_no_minute_holds_more_attempts_than_the_budget(
+    per_minute: int, failures: list[tuple[float, int]], seed: int
+) -> None:
+    budget = RetryBudget(per_minute)
+    callers = [Backoff(RetryPolicy(give_up_after_s=3600), random.Random(seed + n), budget) for n in range(4)]
+    now, attempts = 0.0, []
+    for pause, caller in failures:
+        now += pause
+        delay = callers[caller].delay_s(AWAY, now)
+        if delay is not None:
+            assert delay >= 0
+            attempts.append(now + delay)
+    attempts.sort()
+    for earlier, later in zip(attempts, attempts[per_minute:], strict=False):
+        assert later - earlier >= RetryBudget.WINDOW_S - 1e-6
+
+
+def test_a_crowd_that_gives_up_books_nothing() -> None:
+    budget = RetryBudget(10)
+    crowd = [Backoff(RetryPolicy(give_up_after_s=30), random.Random(n), budget) for n in range(500)]
+    assert sum(caller.delay_s(AWAY, now=0.0) is not None for caller in crowd) == 10
+    late = Backoff(RetryPolicy(give_up_after_s=30), random.Random(3), budget).delay_s(AWAY, now=61.0)
+    assert late is not None and late < 1.0
+
+
+def test_budget_needs_room_for_one() -> None:
+    with pytest.raises(ValueError, match="per_minute = 0"):
+        RetryBudget(0)
