@@ -1,0 +1,83 @@
+"""roombridge: puts a realtime speech-to-speech model into a conversation.
+
+The names below are the public ones; everything else may change without notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.app import make_model, make_room
+    from bridge.config import Config, load
+    from bridge.conversation.barge_in import BargeInPolicy
+    from bridge.core.commands import Command, FlushPlayout, RunTool, ShowCaption, ShowState
+    from bridge.core.errors import BridgeError, ConfigError, ModelFailed, RoomError, RoomInUse, RoomRejected
+    from bridge.core.tool import Tool, ToolError
+    from bridge.core.words import AgentState, Caption, EndReason, ParticipantId
+    from bridge.facade import CallConfig, RoomBridge
+    from bridge.transports.contract import Transport
+    from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
+    from bridge.transports.loopback import LoopbackRoom
+
+__all__ = [
+    "AgentState",
+    "BargeInPolicy",
+    "BridgeError",
+    "CallConfig",
+    "Caption",
+    "Command",
+    "Config",
+    "ConfigError",
+    "EndReason",
+    "FlushPlayout",
+    "LiveKitRoom",
+    "LiveKitSettings",
+    "LoopbackRoom",
+    "ModelFailed",
+    "ParticipantId",
+    "RoomBridge",
+    "RoomError",
+    "RoomInUse",
+    "RoomRejected",
+    "RunTool",
+    "ShowCaption",
+    "ShowState",
+    "Tool",
+    "ToolError",
+    "Transport",
+    "load",
+    "make_model",
+    "make_room",
+]
+
+_HOMES = {
+    "bridge.app": "make_model make_room",
+    "bridge.config": "Config load",
+    "bridge.conversation.barge_in": "BargeInPolicy",
+    "bridge.core.commands": "Command FlushPlayout RunTool ShowCaption ShowState",
+    "bridge.core.errors": "BridgeError ConfigError ModelFailed RoomError RoomInUse RoomRejected",
+    "bridge.core.tool": "Tool ToolError",
+    "bridge.core.words": "AgentState Caption EndReason ParticipantId",
+    "bridge.facade": "CallConfig RoomBridge",
+    "bridge.transports.contract": "Transport",
+    "bridge.transports.livekit_room": "LiveKitRoom LiveKitSettings",
+    "bridge.transports.loopback": "LoopbackRoom",
+}
+"""Where each name lives. It is loaded when it is first asked for, so that importing this package costs nothing."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,279 @@
+"""The process: many calls under one task group, signals, a drained goodbye, a collector that keeps out of speech."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from bridge.config import Config
+from bridge.core.commands import Command, ShowCaption
+from bridge.core.errors import BridgeError, ConfigError
+from bridge.core.words import AgentState, EndReason
+from bridge.facade import RoomBridge
+from bridge.lanes.telemetry import Snapshot
+from bridge.transports.contract import Transport
+from bridge.transports.livekit_room import LiveKitRoom
+from providers.catalog import PROVIDERS
+from providers.contract import SpeechModel
+from providers.errors import SettingRefused
+
+__all__ = ["Ended", "GrownCounters", "Process", "make_model", "make_room", "model_problems", "run"]
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+_Error = TypeVar("_Error", bound=BaseException)
+
+_NO_FUNCTION = (
+    "no function of this process answers it: remove it, or start the call from Python with RoomBridge(tools=...) "
+    "and name it in make_model(serves=...)"
+)
+_COLLECT_EVERY_S = 5.0
+_COLLECT_AT_LAST_S = 60.0
+"""With somebody always speaking, a collection is still due now and then."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How one call ended: with a reason, or with an error."""
+
+    room: str
+    reason: EndReason | None = None
+    error: BridgeError | None = None
+
+
+def model_problems(config: Config, environ: Mapping[str, str], serves: Collection[str] = ()) -> list[ConfigError]:
+    """Everything about the model that is wrong in this configuration; nothing is opened.
+
+    Args: serves names the tools that this process has functions for. A tool of `speech.tools` that is not among them
+    would be called and never answered.
+    """
+    provider = PROVIDERS[config.provider]
+    refused = provider.problems(config.speech, config.providers[config.provider], environ, config.connection)
+    return [
+        *(ConfigError(problem.field, problem.value, problem.mend) for problem in refused),
+        *(ConfigError(f"speech.tools.{tool.name}", tool.name, _NO_FUNCTION) for tool in config.speech.tools
+          if tool.name not in serves),
+    ]  # fmt: skip
+
+
+def make_model(config: Config, environ: Mapping[str, str], serves: Collection[str] = ()) -> SpeechModel:
+    """The configured model, checked but not connected; `serves` as for `model_problems`.
+
+    Raises: `ConfigError` with everything that it refuses.
+    """
+    refused = model_problems(config, environ, serves)
+    if refused:
+        first, *others = refused
+        raise ConfigError(first.field, first.value, first.mend, others)
+    provider = PROVIDERS[config.provider]
+    try:
+        return provider.connector(config.speech, config.providers[config.provider], config.connection, environ)
+    except SettingRefused as problem:  # what only the model itself can find, such as a file gone meanwhile
+        raise ConfigError(problem.field, problem.value, problem.mend) from problem
+
+
+def make_room(config: Config, environ: Mapping[str, str]) -> LiveKitRoom:
+    """The configured LiveKit room, not yet joined. Raises: `ConfigError`."""
+    token = environ.get("LIVEKIT_TOKEN", "").strip()
+    return LiveKitRoom(
+        config.livekit,
+        token=token or None,
+        api_key=environ.get("LIVEKIT_API_KEY", "").strip() or None,
+        api_secret=environ.get("LIVEKIT_API_SECRET", "").strip() or None,
+    )
+
+
+class Process:
+    """All calls of this process. One that fails leaves the others alone.
+
+    `stop` lets what is being said be heard and then ends every call; a call still joining ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.bridges: dict[str, RoomBridge] = {}
+        self.ended: list[Ended] = []
+        self._joining: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    async def serve(self, calls: Mapping[str, tuple[Transport, SpeechModel, Config]]) -> list[Ended]:
+        """Run these calls (name: room, model, configuration) side by side until the last one has ended."""
+        async with asyncio.TaskGroup() as group:
+            collector = group.create_task(self._collect(), name="collector")
+            try:
+                async with asyncio.TaskGroup() as running:
+                    for name, (room, model, config) in calls.items():
+                        running.create_task(self.call(name, room, model, config), name=f"{name}:call")
+            finally:
+                collector.cancel()
+        return self.ended
+
+    async def call(self, name: str, room: Transport, model: SpeechModel, config: Config) -> Ended:
+        """Run one call to its end. Raises nothing of the call's own: `Ended.error` has it."""
+        try:
+            ended = Ended(name, reason=await self._call(name, room, model, config))
+        except* BridgeError as failed:
+            ended = Ended(name, error=_first(failed))
+        except* Exception as failed:
+            # A bug of ours or of a library ends this call; it must not end the others.
+            log.exception("call broke off call=%s", name)
+            error = BridgeError(f"internal error: {_first(failed)!r}")
+            ended = Ended(name, error=error)
+        self.ended.append(ended)
+        return ended
+
+    async def _call(self, name: str, room: Transport, model: SpeechModel, config: Config) -> EndReason:
+        bridge = RoomBridge(room, model, config, name=name)
+        task = asyncio.current_task()
+        assert task is not None, "runs in a task of the group"
+        self._joining.add(task)
+        try:
+            async with bridge:
+                self._joining.discard(task)
+                self.bridges[name] = bridge
+                grown = GrownCounters(name)
+                if config.log.counters_every_s:
+                    bridge.telemetry.watch(grown.tell, config.log.counters_every_s)
+                if config.log.transcripts:
+                    bridge.listen(_logs_transcripts(name))
+                can = room.capabilities
+                log.info(
+                    "call joined call=%s transport=%s heard_by=%s provider=%s model=%s",
+                    name, can.name, can.playout_report, model.name, model.capabilities.model,
+                )  # fmt: skip
+                try:
+                    if self._stopping:
+                        bridge.stop()
+                    return await bridge.run()
+                finally:
+                    _log_counters(bridge)
+        except asyncio.CancelledError:
+            if self._stopping and name not in self.bridges and task.uncancel() == 0:
+                return EndReason.REQUESTED  # stopped while it was still joining
+            raise
+        finally:
+            self._joining.discard(task)
+            self.bridges.pop(name, None)
+
+    def stop(self) -> None:
+        """No new work, and every call ends after what is being said. Safe to call twice."""
+        self._stopping = True
+        for task in tuple(self._joining):
+            task.cancel()
+        for bridge in tuple(self.bridges.values()):
+            bridge.stop()
+
+    async def _collect(self) -> None:
+        """Python's own collector stops the world whenever it likes; ours waits until nobody is being spoken to."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        collected_at = time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(_COLLECT_EVERY_S)
+                speaks = any(bridge.state is AgentState.SPEAKING for bridge in self.bridges.values())
+                if not speaks or time.monotonic() - collected_at > _COLLECT_AT_LAST_S:
+                    gc.collect()
+                    collected_at = time.monotonic()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+
+def run(work: Callable[[], Coroutine[Any, Any, _Result]], on_signal: Callable[[], None]) -> _Result:
+    """Run `work` in a new event loop (uvloop's where installed).
+
+    The first SIGINT or SIGTERM calls `on_signal`, the second cancels the work: KeyboardInterrupt is raised.
+    """
+
+    async def guarded() -> _Result:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None, "runs as the root task"
+        signals = 0
+
+        def handle() -> None:
+            nonlocal signals
+            signals += 1
+            if signals == 1:
+                log.info("stopping, once what is being said has been heard; a second signal ends at once")
+                on_signal()
+            else:
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, handle)
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if signals > 1:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(guarded())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+    error: _Error | BaseExceptionGroup[_Error] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _logs_transcripts(name: str) -> Callable[[Command], None]:
+    def listener(command: Command) -> None:
+        if isinstance(command, ShowCaption) and command.caption.text:
+            caption = command.caption
+            log.info(
+                "transcript call=%s speaker=%s final=%s text=%s",
+                name,
+                caption.speaker or "agent",
+                str(caption.final).lower(),
+                caption.text,
+            )
+
+    return listener
+
+
+class GrownCounters:
+    """Logs, of each snapshot that it is told, the counters that have grown since the one before."""
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+        self._before: dict[str, int | float] = {}
+
+    def tell(self, snapshot: Snapshot) -> None:
+        """One line with `KEY=VALUE(+GROWTH)` each; none when nothing has grown."""
+        before, self._before = self._before, snapshot.counters
+        told = " ".join(
+            f"{key}={value:g}(+{value - before.get(key, 0):g})"
+            for key, value in snapshot.counters.items()
+            if value > before.get(key, 0)
+        )
+        if told:
+            log.info("call counters grown call=%s age_s=%.0f %s", self._call, snapshot.age_s, told)
+
+
+def _log_counters(bridge: RoomBridge) -> None:
+    counters = bridge.snapshot().counters
+    told = " ".join(f"{key}={value:g}" for key, value in counters.items() if value)
+    log.info("call counters call=%s %s", bridge.name, told)

@@ -1,0 +1,250 @@
+"""The commands. Nothing heavy is imported before a command needs it.
+
+Exit codes: 0 done; 1 a call, a server or a connection failed; 2 the command line or the configuration is wrong;
+130 ended by a second signal.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.core.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+__all__ = ["main"]
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+_LONGEST_TTL_H = 24 * 366 * 10
+
+_SECRETS = "roombridge.secrets"
+"""Of this command's context: the variables that hold keys, once a configuration has named them."""
+
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="ROOMBRIDGE_CONFIG",
+    help="TOML file; see docs/configuration.md. Also ROOMBRIDGE_CONFIG.",
+)
+_provider_option = click.option("--provider", metavar="NAME", help="scripted, gemini or openai, instead of the file's.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="roombridge", prog_name="roombridge")
+def main() -> None:
+    """Puts a realtime speech-to-speech model into a LiveKit room."""
+
+
+def _told(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what a command returns or raises into an exit code and one clear message."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = command(*args, **kwargs) or 0
+        except ConfigError as error:
+            _complain(error)
+            code = WRONG
+        except BridgeError as error:
+            _complain(error)
+            code = FAILED
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own affairs
+        except Exception as error:
+            # A bug of ours, or of a library: people get a sentence, and the log at level debug the rest.
+            logging.getLogger(__name__).debug("internal error", exc_info=True)
+            _complain(BridgeError(f"internal error: {type(error).__name__}: {error}; log.level = debug shows where"))
+            code = FAILED
+        sys.exit(code)
+
+    return run
+
+
+def _complain(error: BridgeError) -> None:
+    from bridge.log import Redactor, secrets_of
+
+    text = str(error)
+    if error.__cause__ is not None and str(error.__cause__) not in text:
+        text += f"\n  {error.__cause__}"
+    named = click.get_current_context().meta.get(_SECRETS, frozenset())
+    click.echo(f"roombridge: {Redactor(secrets_of(os.environ, named))(text)}", err=True)
+
+
+def _read(
+    config_file: Path | None, provider: str | None, room: str | None = None, log_format: str | None = None
+) -> Config:
+    from bridge.config import load
+    from bridge.log import start_logging
+
+    said: dict[str, Any] = {"provider": provider} if provider else {}
+    if room:
+        said["livekit"] = {"room": room}
+    if log_format:
+        said["log"] = {"format": log_format}
+    config = load(config_file, os.environ, said)
+    meta = click.get_current_context().meta
+    meta[_SECRETS] = meta.get(_SECRETS, frozenset()) | config.secret_variables()
+    start_logging(config.log.level, config.log.format, os.environ, named=meta[_SECRETS])
+    return config
+
+
+@main.command()
+@click.option("--room", "rooms", metavar="NAME", multiple=True, help="Room to join; may be given several times.")
+@_config_option
+@_provider_option
+@_told
+def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None) -> int:
+    """Put the model into one room or several, until their calls end.
+
+    Needs LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET (or LIVEKIT_TOKEN). Ctrl-C lets what is being said be
+    heard and leaves; a second one ends at once.
+    """
+    from bridge.app import Process, make_model, make_room, run
+
+    if len(set(rooms)) < len(rooms):
+        raise ConfigError("--room", " ".join(rooms), "name each room once")
+    if len(rooms) > 1 and os.environ.get("LIVEKIT_TOKEN", "").strip():
+        mend = (
+            "LIVEKIT_TOKEN opens one room: name that one, or set LIVEKIT_API_KEY and LIVEKIT_API_SECRET instead of it"
+        )
+        raise ConfigError("--room", " ".join(rooms), mend)
+    calls = {}
+    for room in rooms or (None,):
+        config = _read(config_file, provider, room)
+        transport = make_room(config, os.environ)
+        calls[transport.settings.room] = (transport, make_model(config, os.environ), config)
+    process = Process()
+    ended = run(lambda: process.serve(calls), process.stop)
+    for call in ended:
+        if call.error is not None:
+            click.echo(f"room {call.room}: ", err=True, nl=False)
+            _complain(call.error)
+        else:
+            click.echo(f"room {call.room}: ended, {call.reason}")
+    return FAILED if any(call.error is not None for call in ended) else 0
+
+
+main.add_command(join, name="connect")
+
+
+@main.command()
+@click.option("--say", type=click.Path(dir_okay=False, path_type=Path), help="WAV to speak into the room, then leave.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="WAV to write what was heard to.")
+@click.option("--room", default="demo", show_default=True, help="Name of the room.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7880, show_default=True, help="Of the server; 0: any.")
+@_config_option
+@_provider_option
+@_told
+def demo(
+    say: Path | None, save: Path | None, room: str, port: int, config_file: Path | None, provider: str | None
+) -> int:
+    """Start a livekit-server, put the model into a room, and say how to talk with it.
+
+    With --say or --save a participant in a process of its own talks instead, and the command ends when the answer has
+    been heard. The offline model answers unless the configuration or --provider names another.
+    """
+    from bridge.app import run
+    from bridge.demo.run import Demo
+
+    config = _read(config_file, provider, room)
+    show = Demo(config, os.environ, port=port, say=say, save=save, tell=click.echo)
+    run(show.run, show.stop)
+    return 0
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--offline", is_flag=True, help="Look at the configuration only; connect to nothing.")
+@click.option("--room", metavar="NAME", help="Room to join, instead of the file's.")
+@_config_option
+@_provider_option
+@_told
+def check(as_json: bool, offline: bool, room: str | None, config_file: Path | None, provider: str | None) -> int:
+    """Say what would be opened with this configuration, and whether it could be.
+
+    Exits with 0 when a call could start, 1 when something cannot be reached, 2 when a setting or key is wrong.
+    Shows which keys are set, never what they are.
+    """
+    from bridge.diagnosis import diagnose
+
+    diagnosis = diagnose(config_file, os.environ, provider=provider, room=room, offline=offline)
+    if as_json:
+        click.echo(json.dumps(diagnosis.as_dict(), indent=2))
+    else:
+        from bridge.tables import show_diagnosis
+
+        show_diagnosis(diagnosis)
+    return diagnosis.exit_code
+
+
+@main.command()
+@click.option("--room", required=True, help="Room that the token opens.")
+@click.option("--identity", required=True, help="Who joins with it; unique in the room.")
+@click.option("--name", default="", help="What people see.")
+@click.option("--agent", is_flag=True, help="For an agent instead of a person.")
+@click.option("--ttl-h", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True, help="Hours.")
+@_told
+def token(room: str, identity: str, name: str, agent: bool, ttl_h: float) -> None:
+    """Print a join token for any LiveKit client, signed with LIVEKIT_API_KEY and LIVEKIT_API_SECRET."""
+    from bridge.transports.livekit_room.token import sign_agent, sign_participant
+
+    key, secret = (os.environ.get(variable, "").strip() for variable in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
+    if not key or not secret:
+        missing = "LIVEKIT_API_SECRET" if key else "LIVEKIT_API_KEY"
+        raise ConfigError(missing, "", "not set: put the server's key and secret into the environment")
+    for option, value in (("--room", room), ("--identity", identity)):
+        if not value.strip():
+            raise ConfigError(option, value, "must not be empty")
+    if not math.isfinite(ttl_h) or ttl_h > _LONGEST_TTL_H:
+        raise ConfigError("--ttl-h", ttl_h, f"give hours, {_LONGEST_TTL_H} at most")
+    sign = sign_agent if agent else sign_participant
+    click.echo(sign(key, secret, room=room, identity=identity, name=name, ttl_s=ttl_h * 3600))
+
+
+@main.command()
+@click.argument("vendor", type=click.Choice(["gemini", "openai"]))
+@click.option("--scenario", default="echo", show_default=True, help="TOML file, or the name of a ready one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
+@click.option("--tls", is_flag=True, help="With a self-made certificate (google-genai insists on it).")
+@click.option("--save-certificate", type=click.Path(dir_okay=False, path_type=Path), help="PEM for clients to trust.")
+@_told
+def emulate(vendor: str, scenario: str, host: str, port: int, tls: bool, save_certificate: Path | None) -> None:
+    """Serve a local copy of a vendor's realtime protocol, until Ctrl-C."""
+    from bridge.emulate import serve
+
+    serve(vendor, scenario, host=host, port=port, tls=tls, save_certificate=save_certificate, tell=click.echo)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@_told
+def providers(as_json: bool) -> None:
+    """Say what each provider can do, with its default model."""
+    from bridge.diagnosis import what_providers_do
+
+    told = what_providers_do(os.environ)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        from bridge.tables import show_providers
+
+        show_providers(told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The whole configuration of a call: each package's own settings, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bridge.facade import CallConfig
+from bridge.transports.livekit_room.settings import LiveKitSettings
+from providers.catalog import PROVIDERS
+from providers.settings import ConnectionSettings, SpeechSettings
+
+__all__ = ["Config", "LogSettings"]
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error. Speech never is; transcripts only when asked."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Nothing less grave is logged."""
+    format: Literal["text", "json"] = "text"
+    """text: one line of key=value pairs. json: one object a line."""
+    transcripts: bool = False
+    """Log what is said, as text. Off: nobody's words reach the log."""
+    counters_every_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    """How often the counters that have grown are logged during a call, s. 0: at its end only."""
+
+
+class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One call: which model, which room, and how the two are joined. A changed configuration is a new call."""
+
+    provider: str = "scripted"
+    """Which of [providers.*] speaks: scripted, gemini or openai. Swapping the model is this one line."""
+    speech: SpeechSettings = SpeechSettings()
+    connection: ConnectionSettings = ConnectionSettings()
+    livekit: LiveKitSettings = LiveKitSettings()
+    log: LogSettings = LogSettings()
+    providers: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Provider name to its settings Struct, for each table that the file holds and the one in use."""
+
+    def secret_variables(self) -> frozenset[str]:
+        """Environment variables that hold the providers' keys."""
+        return frozenset(
+            variable for name, own in self.providers.items() for variable in PROVIDERS[name].secrets_for(own)
+        )

@@ -1,0 +1,450 @@
+"""The decisions of one call: events in, commands out. No I/O, no clock, no audio.
+
+Give `handle` the events of the leading session, of the playout, of the room, of local speech detection and of the
+application, in the order in which they happened, and carry out what it returns before the next. Speech chunks go
+straight to the playout; the conversation need not see them.
+"""
+
+from __future__ import annotations
+
+from bridge.conversation.answers import AnswerWatch
+from bridge.conversation.barge_in import BargeIn, BargeInPolicy
+from bridge.conversation.greeting import Greeting
+from bridge.conversation.interruption import Interruption
+from bridge.conversation.ledger import Ledger
+from bridge.conversation.replies import Replies
+from bridge.conversation.scribe import Scribe
+from bridge.conversation.settings import ConversationSettings
+from bridge.conversation.speakers import Speakers, WhoSpoke
+from bridge.conversation.stats import ConversationStats
+from bridge.conversation.transcript import SpeechPosition
+from bridge.conversation.turns import Floor, Turns
+from bridge.core.commands import (
+    CancelTools,
+    Command,
+    EndCall,
+    FinishSpeech,
+    FlushReason,
+    Respond,
+    RunTool,
+    SendText,
+    ShowState,
+    TruncateReply,
+)
+from bridge.core.words import (
+    AgentState,
+    AudioEnded,
+    AudioMuted,
+    AudioStarted,
+    Heard,
+    InterruptRequested,
+    LocalSpeechStarted,
+    LocalSpeechStopped,
+    ParticipantId,
+    ParticipantJoined,
+    ParticipantLeft,
+    PlayoutEvent,
+    PlayoutFlushed,
+    ReplyAudible,
+    ReplyHeard,
+    RoomEnded,
+    RoomEvent,
+    TextReceived,
+    ToolAnswered,
+    VoiceHeard,
+)
+from providers.contract import (
+    Capabilities,
+    Closed,
+    GenerationComplete,
+    InputTranscript,
+    Interrupted,
+    OutputTranscript,
+    ReplyStarted,
+    SessionEvent,
+    SessionReady,
+    SpeechChunk,
+    TextChunk,
+    ToolCall,
+    ToolCallCancelled,
+    Truncation,
+    TurnComplete,
+    TurnDetector,
+    UserSpeechStarted,
+    UserSpeechStopped,
+)
+
+__all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "ConversationStats"]
+
+
+ConversationEvent = (
+    SessionEvent
+    | RoomEvent
+    | PlayoutEvent
+    | LocalSpeechStarted
+    | LocalSpeechStopped
+    | InterruptRequested
+    | ToolAnswered
+)
+
+
+class Conversation:
+    """One call's floor, captions, interruptions and record."""
+
+    def __init__(
+        self,
+        settings: ConversationSettings,
+        capabilities: Capabilities,
+        speech: SpeechPosition,
+        who_spoke: WhoSpoke = lambda since, until: None,
+        *,
+        awaits_hearer: bool = False,
+    ) -> None:
+        """`speech` is the playout, to be asked for positions; `who_spoke` is the mixer's `loudest`. With
+        `awaits_hearer` the greeting waits for `VoiceHeard`."""
+        self.settings = settings
+        self.stats = ConversationStats()
+        self.capabilities = capabilities
+        """Of the leading session; assign when the lead changes."""
+        self.ledger = Ledger(settings.ledger_entries, self.stats)
+        self.answers = AnswerWatch(settings.answers, self.stats)
+        self.barge_in = BargeIn(settings.barge_in, self.stats)
+        self._scribe = Scribe(speech, self.ledger, settings.captions_wait_ms, self.stats)
+        self._turns = Turns(thinking_limit_s=settings.thinking_limit_s, user_limit_s=settings.user_limit_s)
+        self._speech = speech
+        self._speakers = Speakers(who_spoke)
+        self._shown: AgentState | None = None
+        self._replies = Replies()
+        self._interruption = Interruption(self.barge_in, speech, self._replies, self.stats)
+        self._open_calls: dict[str, str | None] = {}  # and the replies that made them
+        self._result_of: tuple[str | None, float] | None = None  # a reply that called, and its speech until the result
+        self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
+        self._provider_hears = False  # it tells when the user begins and ends
+
+    # ------------------------------------------------------------------------------------------------------- surface
+
+    @property
+    def state(self) -> AgentState:
+        """What the room is shown."""
+        return self._turns.state
+
+    @property
+    def participants(self) -> tuple[ParticipantId, ...]:
+        """Who is here, in the order of arrival."""
+        return self._speakers.present
+
+    @property
+    def floor(self) -> Floor:
+        """Who is being heard."""
+        return self._turns.floor
+
+    @property
+    def at_work(self) -> bool:
+        """More of the model is on its way: a tool runs, its result waits for a word, or a reply is being made.
+
+        Of a model without turns no reply ever ends, so that only tools count.
+        """
+        if self._open_calls or (self._result_of is not None and self._turns.thinking):
+            return True
+        cut = self._replies.cut
+        return not self.capabilities.duplex and any(reply not in cut for reply in self._replies.generating)
+
+    def next_reply(self, policy: BargeInPolicy, now: float) -> None:
+        """The reply that begins next (within 20 s) may be interrupted as `policy` says."""
+        self.barge_in.next_reply(policy, now)
+
+    def handle(self, event: ConversationEvent, now: float) -> list[Command]:
+        """What to do about this event, in order."""
+        if type(event) is SpeechChunk:
+            return []  # the playout's business, and fifty times a second
+        commands: list[Command] = []
+        typed = self._scribe.take_typed()
+        self._decide(event, now, commands)
+        self._settle(now, commands)
+        for line in typed:
+            self.ledger.said(line)
+        return commands
+
+    def due(self, now: float) -> list[Command]:
+        """What time alone makes due: captions, patience, reminders. Call at `deadline()`; too early does no harm."""
+        commands: list[Command] = []
+        self._turns.due(now, at_work=bool(self._open_calls))
+        if self.barge_in.speech_counts(now) and self._turns.model_speaks:
+            self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
+        # Where nobody tells when the user stops, he is believed until he is answered.
+        told = self._provider_hears or self.settings.barge_in.local
+        self._interruption.due(now, commands, user_speaks=self._turns.user_speaks or not told)
+        if self.answers.due(now) and not self._turns.user_speaks and not self._open_calls:
+            self._turns.thinks(now)
+            commands.append(Respond())
+        self._scribe.due(now, commands, sounding=bool(self._replies.audible))
+        self._greet(now, commands)
+        self._settle(now, commands)
+        return commands
+
+    def deadline(self) -> float | None:
+        """When to call `due` next, on the same clock as `now`."""
+        times = (
+            self._turns.deadline(),
+            self.barge_in.deadline(),
+            self._interruption.deadline(),
+            self.answers.deadline(),
+            self._scribe.deadline(sounding=bool(self._replies.audible)),
+            self._greeting.deadline(),
+        )
+        return min((t for t in times if t is not None), default=None)
+
+    def end(self, now: float) -> list[Command]:
+        """The call is over: close every open segment."""
+        commands: list[Command] = []
+        self._scribe.end(now, commands)
+        return commands
+
+    # ----------------------------------------------------------------------------------------------------- decisions
+
+    def _decide(self, event: ConversationEvent, now: float, commands: list[Command]) -> None:
+        match event:
+            # the playout
+            case ReplyAudible(reply_id):
+                self._replies.sounds(reply_id)
+                self.answers.answered()
+                self.barge_in.reply_audible(now)
+                self._turns.model_starts()
+            case ReplyHeard(reply_id):
+                self._replies.audible.pop(reply_id, None)
+                self._scribe.agent.heard(reply_id, now)
+                self._scribe.release(now, commands)
+                if not self._replies.audible:
+                    self._turns.model_stops()
+            case PlayoutFlushed(heard):
+                self._cut(heard, now, commands)
+            # the user, as the provider hears him
+            case UserSpeechStarted():
+                self._provider_hears = True
+                self._speakers.turn_began(now)
+                self._user_starts(now)
+                if self.capabilities.interrupts_on_speech and not self.capabilities.duplex:
+                    if not self._speech.drained(now) or self._replies.audible:
+                        self._interruption.ask(FlushReason.PROVIDER, now, commands)
+            case UserSpeechStopped():
+                self._speakers.turn_ended(now)
+                self._user_stops(now)
+            case InputTranscript(session, turn_id, text, final):
+                self._user_words(session, turn_id, text, final, now, commands)
+            # the user, as we hear him
+            case LocalSpeechStarted():
+                self._user_starts(now)
+                if self.settings.barge_in.local:
+                    self.barge_in.speech_started(now)
+                    if self.barge_in.speech_counts(now) and self._turns.model_speaks:
+                        self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
+            case LocalSpeechStopped():
+                self.barge_in.speech_stopped(now)
+                # What we hear ends the floor; it is a turn only where we are the ones to say so. It may be a door.
+                if self.capabilities.turn_detector is TurnDetector.CLIENT:
+                    self._user_stops(now)
+                elif self._turns.user_speaks:
+                    self._turns.user_stops(now, answer_expected=False)
+            case InterruptRequested():
+                self._interruption.ask(FlushReason.APPLICATION, now, commands)
+            # the model
+            case SessionReady():
+                self._turns.ready = True
+                self._greeting.model_ready()
+                self._provider_hears = False  # the next provider may have no events for speech
+                self._greet(now, commands)
+            case ReplyStarted(_, reply_id):
+                self._reply_started(reply_id, now)
+            case OutputTranscript(session, reply_id, delta, final):
+                self._scribe.agent.add(session, reply_id, delta, final=final)
+            case TextChunk(session, reply_id, delta, final):
+                if delta:
+                    self._replies.has_content(reply_id)
+                    self.answers.answered()
+                self._scribe.agent.add(session, reply_id, delta, final=final, written=True)
+                self._scribe.release(now, commands)
+            case Interrupted(_, reply_id):
+                for ended in self._interruption.provider_cut(reply_id, now, commands):
+                    self._scribe.agent.generated(ended)
+            case GenerationComplete(_, reply_id):
+                self._replies.generating.pop(reply_id, None)
+                self._scribe.agent.generated(reply_id)
+                commands.append(FinishSpeech(reply_id))
+            case TurnComplete(_, reply_id, reason):
+                self._turn_complete(reply_id, reason, now, commands)
+            case ToolCall():
+                self._tool_called(event, now, commands)
+            case ToolCallCancelled(_, call_ids):
+                for call_id in call_ids:
+                    self._open_calls.pop(call_id, None)
+                    self.ledger.tool_ended(call_id, "", now, cancelled=True)
+                commands.append(CancelTools(call_ids))
+            case ToolAnswered(call_id, name, result, error):
+                caller = self._open_calls.pop(call_id or name, None)
+                self._result_of = caller, 0.0 if caller is None else self._speech.generated_ms(caller)
+                self.ledger.tool_ended(call_id, name, now, result=result, error=error)
+                self.answers.user_finished(now)  # the model owes an answer to the result
+                self._turns.thinks(now)
+            case Closed():
+                self._session_ended(now, commands)
+            # the room
+            case ParticipantJoined(participant):
+                self._speakers.joined(participant.id)
+                self._turns.accompanied = True
+                self._greeting.somebody_came(now)
+                self._greet(now, commands)
+            case AudioStarted(participant_id):
+                self._speakers.joined(participant_id)
+                self._turns.accompanied = True
+                self._greeting.somebody_came(now)
+                self._greet(now, commands)
+            case VoiceHeard():
+                self._greeting.voice_arrives()
+                self._greet(now, commands)
+            case ParticipantLeft(participant_id):
+                self._speakers.left(participant_id)
+                self._turns.accompanied = bool(self._speakers.present)
+                self._fell_silent(participant_id, now)
+            case AudioEnded(participant_id) | AudioMuted(participant_id):
+                self._fell_silent(participant_id, now)
+            case TextReceived(participant_id, text):
+                self._typed(participant_id, text, now, commands)
+            case RoomEnded(reason, detail):
+                commands += self.end(now)
+                commands.append(EndCall(reason, detail))
+            case _:
+                pass  # thoughts, usage, limits, warnings, reconnections: nothing to decide here
+
+    def _user_starts(self, now: float) -> None:
+        self._turns.user_starts(now)
+        self.answers.user_speaks()
+        self._scribe.user_goes_on()
+
+    def _user_stops(self, now: float) -> None:
+        expected = self.capabilities.answers_turns and not self.capabilities.duplex
+        self._turns.user_stops(now, answer_expected=expected)
+        if expected:
+            self.answers.user_finished(now)
+        else:
+            self.answers.answered()  # whoever asked for no answers is not reminded of one
+        self._scribe.user_finished(now)
+
+    def _user_words(
+        self, session: int, turn_id: str, text: str, final: bool, now: float, commands: list[Command]
+    ) -> None:
+        new = self._scribe.user.is_new(session, turn_id)
+        # A transcript may come long after its turn (OpenAI transcribes beside the answer): words tell of a turn only
+        # where the provider has no event for speech, and only before the answer.
+        tells = new and bool(text.strip()) and not self._provider_hears
+        if tells and not self._replies.audible and not self._replies.generating and not self._turns.user_speaks:
+            self._turns.user_starts(now, inferred=True)
+            self.answers.user_speaks()
+        # An empty transcript takes its turn too: it was a cough.
+        speaker = self._speakers.of_words(now) if new and (text.strip() or final) else None
+        self._scribe.user_words(session, turn_id, text, final=final, speaker=speaker, now=now, commands=commands)
+        if final and self._turns.inferred and self._turns.user_speaks:
+            self._user_stops(now)
+        self._scribe.release(now, commands)
+
+    def _reply_started(self, reply_id: str, now: float) -> None:
+        self.stats.replies += 1
+        self._result_of = None
+        self.barge_in.reply_started(reply_id, now)
+        self._interruption.reply_started(reply_id)
+        self._replies.started(reply_id)
+        if self._turns.inferred and self._turns.user_speaks:
+            self._user_stops(now)
+        if not self._turns.model_speaks:
+            self._turns.thinks(now)
+
+    def _turn_complete(self, reply_id: str | None, reason: str, now: float, commands: list[Command]) -> None:
+        if self._turns.inferred and self._turns.user_speaks:
+            self._user_stops(now)
+        if reply_id is not None:
+            self._replies.generating.pop(reply_id, None)
+            commands.append(FinishSpeech(reply_id))
+            self._scribe.agent.turn_done(reply_id, now)
+            if self._result_of is not None:
+                caller, said_ms = self._result_of
+                # One turn may go on after a result, or end with the call and leave the answer to a turn of its own.
+                if reply_id != caller or self._speech.generated_ms(reply_id) > said_ms:
+                    self._result_of = None
+        else:
+            self._replies.generating.clear()
+        empty = reply_id is None or (
+            reply_id not in self._replies.with_content and self._speech.generated_ms(reply_id) == 0
+        )
+        if empty and reason != "interrupted" and not self._open_calls:
+            self.answers.turn_was_empty(now)
+            if not self._replies.generating:
+                self._turns.rests()
+        self._scribe.release(now, commands)
+
+    def _tool_called(self, call: ToolCall, now: float, commands: list[Command]) -> None:
+        self.stats.tool_calls += 1
+        self._open_calls[call.call_id or call.name] = call.reply_id
+        self.ledger.tool_called(call.call_id, call.name, call.arguments, now)
+        if call.reply_id is not None:
+            self._replies.has_content(call.reply_id)
+        self.answers.model_works()
+        if not self._turns.model_speaks:
+            self._turns.thinks(now)
+        commands.append(RunTool(call))
+
+    def _typed(self, participant: ParticipantId, text: str, now: float, commands: list[Command]) -> None:
+        if not text.strip():
+            return
+        if self.settings.barge_in.text and (self._replies.audible or not self._speech.drained(now)):
+            self._interruption.ask(FlushReason.TEXT, now, commands)
+        self._scribe.user_typed(participant, text, now, cuts=bool(commands))
+        self.answers.user_speaks()
+        self.answers.user_finished(now)
+        self._turns.thinks(now)
+        commands.append(SendText(text, participant))
+
+    def _greet(self, now: float, commands: list[Command]) -> None:
+        if not self._greeting.due(now):
+            return
+        self.barge_in.next_reply(self.settings.barge_in.greeting, now)
+        self._turns.thinks(now)
+        commands.append(Respond(self.settings.greeting))
+
+    def _fell_silent(self, participant: ParticipantId, now: float) -> None:
+        """His microphone is gone: no detector will tell that he has stopped."""
+        self.barge_in.speech_stopped(now)
+        if self._turns.user_speaks and self._speakers.is_speaking(participant, now):
+            self._user_stops(now)
+
+    def _session_ended(self, now: float, commands: list[Command]) -> None:
+        """Nothing more will come of what this session was saying."""
+        self.stats.sessions_ended += 1
+        for reply_id in self._replies.generating:
+            commands.append(FinishSpeech(reply_id))
+            self._scribe.agent.turn_done(reply_id, now)
+        self._replies.generating.clear()
+        self._result_of = None
+        self._open_calls.clear()  # nobody will answer them: they must not pass for work for ever
+        self._turns.rests()
+
+    # -------------------------------------------------------------------------------------------------- interruption
+
+    def _cut(self, heard: tuple[Heard, ...], now: float, commands: list[Command]) -> None:
+        """The playout is silent: tell the model, the captions and the record how far the room heard it."""
+        if heard:
+            self.stats.interruptions += 1
+        for reply in heard:
+            self._replies.silenced(reply.reply_id)
+            if self.capabilities.truncation is Truncation.CLIENT:
+                commands.append(TruncateReply(reply.reply_id, int(reply.heard_ms)))
+            self._scribe.cut(reply, commands)
+        self._replies.audible.clear()
+        self._turns.model_stops()
+
+    # ------------------------------------------------------------------------------------------------------ workings
+
+    def _settle(self, now: float, commands: list[Command]) -> None:
+        self._scribe.record(now)
+        state = self._turns.state
+        if state is not self._shown:
+            self._shown = state
+            commands.append(ShowState(state))

@@ -1,0 +1,232 @@
+"""The nouns of a call: who is there, what happened in the room, what state the agent shows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+__all__ = [
+    "AgentState",
+    "AudioEnded",
+    "AudioMuted",
+    "AudioStarted",
+    "AudioUnmuted",
+    "Caption",
+    "EarlyAudio",
+    "EndReason",
+    "Heard",
+    "InterruptRequested",
+    "LocalSpeechStarted",
+    "LocalSpeechStopped",
+    "Participant",
+    "ParticipantId",
+    "ParticipantJoined",
+    "ParticipantLeft",
+    "PlayoutEvent",
+    "PlayoutFlushed",
+    "ReplyAudible",
+    "ReplyHeard",
+    "RoomEnded",
+    "RoomEvent",
+    "RoomReconnected",
+    "RoomReconnecting",
+    "TextReceived",
+    "ToolAnswered",
+    "Underrun",
+    "VoiceHeard",
+]
+
+ParticipantId = NewType("ParticipantId", str)
+"""Unique in one call: the identity in a LiveKit room."""
+
+
+class Participant(msgspec.Struct, frozen=True):
+    """A person (or a phone line) in the room that the model may hear."""
+
+    id: ParticipantId
+    name: str = ""
+    kind: str = "standard"
+    """LiveKit's kind in lower case (`standard`, `sip`, `connector`, ...), or the transport's own word."""
+    attributes: dict[str, str] = {}
+
+
+class AgentState(StrEnum):
+    """`lk.agent.state`, true to the ear: SPEAKING lasts until the room has heard the end."""
+
+    INITIALIZING = "initializing"
+    IDLE = "idle"
+    """The model is ready and nobody is in the room."""
+    LISTENING = "listening"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+
+
+class EndReason(StrEnum):
+    """Why a call ended."""
+
+    ROOM_EMPTY = "room_empty"
+    PARTICIPANT_LEFT = "participant_left"
+    ROOM_DELETED = "room_deleted"
+    REMOVED = "removed"
+    DISCONNECTED = "disconnected"
+    REQUESTED = "requested"
+    PROVIDER_FAILED = "provider_failed"
+
+
+class ParticipantJoined(msgspec.Struct, frozen=True):
+    participant: Participant
+
+
+class ParticipantLeft(msgspec.Struct, frozen=True):
+    participant: ParticipantId
+    reason: str = ""
+
+
+class AudioStarted(msgspec.Struct, frozen=True):
+    """Frames of this participant may follow. A replaced track starts anew without an end between."""
+
+    participant: ParticipantId
+    track_id: str = ""
+
+
+class AudioEnded(msgspec.Struct, frozen=True):
+    """No more frames of this participant: unpublished, unsubscribed, or gone."""
+
+    participant: ParticipantId
+
+
+class AudioMuted(msgspec.Struct, frozen=True):
+    participant: ParticipantId
+
+
+class AudioUnmuted(msgspec.Struct, frozen=True):
+    participant: ParticipantId
+
+
+class EarlyAudio(msgspec.Struct, frozen=True):
+    """Speech recorded before we were there (`lk.agent.pre-connect-audio-buffer`), at the transport's input rate, and
+    what was said while it was on its way. Later frames of this participant follow it."""
+
+    participant: ParticipantId
+    pcm: bytes
+
+
+class TextReceived(msgspec.Struct, frozen=True):
+    """A typed message to the agent (`lk.chat`)."""
+
+    participant: ParticipantId
+    text: str
+
+
+class VoiceHeard(msgspec.Struct, frozen=True):
+    """Somebody's client receives the agent's voice: what is said from now on is heard."""
+
+
+class RoomReconnecting(msgspec.Struct, frozen=True):
+    """The transport lost its server and is trying to come back by itself."""
+
+
+class RoomReconnected(msgspec.Struct, frozen=True):
+    """The transport is back. Frames may have been lost between."""
+
+
+class RoomEnded(msgspec.Struct, frozen=True):
+    """The transport is over and will not come back by itself."""
+
+    reason: EndReason
+    detail: str = ""
+
+
+RoomEvent = (
+    ParticipantJoined
+    | ParticipantLeft
+    | AudioStarted
+    | AudioEnded
+    | AudioMuted
+    | AudioUnmuted
+    | EarlyAudio
+    | TextReceived
+    | VoiceHeard
+    | RoomReconnecting
+    | RoomReconnected
+    | RoomEnded
+)
+
+
+class Caption(msgspec.Struct, frozen=True, gc=False):
+    """One update of a transcript segment, ready to be shown."""
+
+    segment_id: str
+    speaker: ParticipantId | None
+    """Whose words; None: the agent's own."""
+    text: str
+    """Agent: the piece that follows what was shown before. User: the whole segment so far, replacing it."""
+    final: bool
+    interrupted: bool = False
+    """The agent was cut here; the segment holds only what was heard."""
+
+
+class LocalSpeechStarted(msgspec.Struct, frozen=True, gc=False):
+    """Our own voice activity detection heard somebody begin."""
+
+    participant: ParticipantId | None = None
+    """None: heard on the mixed bus, by whoever is loudest there."""
+
+
+class LocalSpeechStopped(msgspec.Struct, frozen=True, gc=False):
+    """Our own voice activity detection heard the end."""
+
+    participant: ParticipantId | None = None
+
+
+class InterruptRequested(msgspec.Struct, frozen=True, gc=False):
+    """The application wants silence now, whatever the reply's policy says."""
+
+
+class ToolAnswered(msgspec.Struct, frozen=True):
+    """A tool call ended; its result went to the model (or would have, had the call not died)."""
+
+    call_id: str
+    name: str
+    result: str
+    """As text, for the record."""
+    error: bool = False
+
+
+class ReplyAudible(msgspec.Struct, frozen=True, gc=False):
+    """The first sound of this reply leaves now."""
+
+    reply_id: str
+
+
+class ReplyHeard(msgspec.Struct, frozen=True, gc=False):
+    """The room has heard this reply to its end."""
+
+    reply_id: str
+    heard_ms: float
+
+
+class Underrun(msgspec.Struct, frozen=True, gc=False):
+    """The speech ran dry in the middle of this reply; it goes on when more arrives."""
+
+    reply_id: str
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """How much of one reply had reached the room when it was cut."""
+
+    reply_id: str
+    heard_ms: float
+    generated_ms: float
+    """Speech accepted for this reply until then, heard or not."""
+
+
+class PlayoutFlushed(msgspec.Struct, frozen=True):
+    """The speech was cut; `heard` holds every reply that was sounding or waiting, in order."""
+
+    heard: tuple[Heard, ...]
+
+
+PlayoutEvent = ReplyAudible | ReplyHeard | Underrun | PlayoutFlushed

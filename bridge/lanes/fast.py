@@ -1,0 +1,404 @@
+"""The fast lane: 20 ms frames up, speech down, barge-in. Synchronous; it waits for nothing and nobody.
+
+Three doors lead in, each with the time: frames and events of the room, events of the leading session, and the beat.
+What has to wait (tools, opening sessions, ending the call) is handed to the control lane by `ControlPort`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, assert_never
+
+import msgspec
+import numpy as np
+
+from bridge.audio.convert import Convert
+from bridge.audio.mix import Mixer
+from bridge.audio.pace import PacedSink
+from bridge.audio.playout import Playout
+from bridge.conversation.barge_in import BargeInPolicy
+from bridge.conversation.conversation import Conversation
+from bridge.core.commands import (
+    CancelTools,
+    Command,
+    EndCall,
+    FinishSpeech,
+    FlushPlayout,
+    InterruptModel,
+    Respond,
+    RunTool,
+    SendText,
+    ShowCaption,
+    ShowState,
+    TruncateReply,
+)
+from bridge.core.words import (
+    AudioEnded,
+    AudioMuted,
+    AudioStarted,
+    AudioUnmuted,
+    EarlyAudio,
+    EndReason,
+    InterruptRequested,
+    LocalSpeechStarted,
+    LocalSpeechStopped,
+    ParticipantId,
+    ParticipantLeft,
+    PlayoutEvent,
+    PlayoutFlushed,
+    RoomEvent,
+    ToolAnswered,
+)
+from bridge.sessions.feed import FirstWords, SessionFeed
+from bridge.sessions.hearing import Hearing
+from bridge.transports.contract import Transport
+from providers.contract import (
+    Closed,
+    ModelSession,
+    ResumptionUpdate,
+    SessionEvent,
+    SessionReady,
+    SpeechChunk,
+    ToolCall,
+    TurnDetector,
+)
+from providers.errors import ProviderError, SessionEnded
+from providers.signal.vad import EnergyVad
+
+__all__ = ["ControlPort", "FastLane", "FastStats"]
+
+log = logging.getLogger(__name__)
+
+_MAX_DEFERRED = 32
+
+
+class ControlPort(Protocol):
+    """What the fast lane may ask of the control lane. Each call returns at once."""
+
+    def run_tool(self, call: ToolCall) -> None: ...
+    def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None: ...
+    def end_call(self, reason: EndReason, detail: str) -> None: ...
+    def session_closed(self, closed: Closed) -> None: ...
+    def resumption(self, update: ResumptionUpdate) -> None: ...
+    def published(self, command: Command) -> None: ...
+
+
+class FastStats(msgspec.Struct):
+    frames_in: int = 0
+    """Frames from the room."""
+    frames_out: int = 0
+    """Bus frames to the leading session."""
+    side_events: int = 0
+    """Events of sessions that do not lead: not acted on."""
+    commands_refused: int = 0
+    """Commands that the leading session refused, each logged."""
+    deferred_dropped: int = 0
+    """Typed turns and prompts given while no session led, beyond the bound: the oldest went."""
+
+
+class FastLane:
+    """One call's audio path and decisions. All methods return at once and are called in the event loop."""
+
+    def __init__(
+        self,
+        *,
+        room: Transport,
+        mixer: Mixer,
+        playout: Playout,
+        paced: PacedSink | None = None,
+        conversation: Conversation,
+        first_words: FirstWords,
+        decode: Convert | None = None,
+        make_vad: Callable[[], EnergyVad],
+        listens_itself: bool,
+        frame_ms: int,
+        frame_bytes: int,
+        control: ControlPort,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.stats = FastStats()
+        self._room = room
+        self._mixer = mixer
+        self._playout = playout
+        self._paced = paced
+        self._decode = decode
+        self._conversation = conversation
+        self._hearing = Hearing(first_words, frame_ms=frame_ms)
+        self._make_vad = make_vad
+        self._vad = make_vad() if listens_itself else None
+        self._listens_itself = listens_itself
+        self._frame_bytes = frame_bytes
+        self._control = control
+        self._clock = clock
+        self._rests_at = float("-inf")  # a recording's owner may be heard only later
+        self._feeds: dict[int, SessionFeed] = {}
+        self._leader: SessionFeed | None = None
+        self._deferred: deque[Respond | SendText] = deque()
+        self._listens = True
+        self.room_open = True
+        """False while the room is being joined: speech waits, for what is played then is lost."""
+        self._waiting_for_quiet: list[asyncio.Future[None]] = []
+
+    # ------------------------------------------------------------------------------------------ doors of the room
+
+    def on_audio(self, participant: ParticipantId, pcm: bytes, now: float) -> None:
+        """See `TransportListener.on_audio`."""
+        self.stats.frames_in += 1
+        if self._listens:
+            if self._decode is not None:
+                pcm = self._decode(pcm)
+            for frame in self._mixer.push(participant, pcm, now):
+                self._hear(frame, now)
+
+    def on_event(self, event: RoomEvent) -> None:
+        """See `TransportListener.on_event`."""
+        now = self._now()
+        match event:
+            case AudioStarted(participant=participant) | AudioUnmuted(participant=participant):
+                self._mixer.add(participant)
+            case AudioEnded(participant=participant) | ParticipantLeft(participant=participant):
+                self._mixer.remove(participant)
+            case AudioMuted(participant=participant):
+                self._mixer.remove(participant)
+            case EarlyAudio(pcm=pcm):
+                self._hear_early(pcm, now)
+            case _:
+                pass
+        self._carry_out(self._conversation.handle(event, now), now)
+
+    # ----------------------------------------------------------------------------------------- doors of the model
+
+    def on_session_event(self, event: SessionEvent) -> None:
+        """One event of any of this call's sessions; only the leader's are acted on."""
+        leader = self._leader
+        if leader is None or event.session != leader.number:
+            if isinstance(event, Closed):
+                self._control.session_closed(event)
+            elif not isinstance(event, SessionReady):
+                self.stats.side_events += 1
+            return
+        now = self._now()
+        if isinstance(event, SpeechChunk):
+            self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
+            self._after_playout(now)
+            return
+        if isinstance(event, ResumptionUpdate):
+            self._control.resumption(event)
+        self._carry_out(self._conversation.handle(event, now), now)
+        if isinstance(event, Closed):
+            self._control.session_closed(event)
+
+    # ------------------------------------------------------------------------------------------------ the beat
+
+    def beat(self, now: float) -> None:
+        """Every 20 ms: fill gaps in what the model hears, keep the room's queue filled, show captions in time."""
+        self.stats.frames_out += self._hearing.catch_up()
+        if self._listens:
+            for frame in self._mixer.due(now):
+                self._hear(frame, now)
+            if now >= self._rests_at and self._mixer.resting(now):
+                self._hearing.rest()
+        self._after_playout(now)
+        if self._paced is not None:
+            self._paced.tick(now)
+        self._carry_out(self._conversation.due(now), now)
+        # A reply that has run dry in its midst is not over: its next words are on their way, or it is given up soon.
+        if self._waiting_for_quiet and not self._conversation.at_work and self._quiet(now):
+            for waiter in self._waiting_for_quiet:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiting_for_quiet.clear()
+
+    # --------------------------------------------------------------------------------------- orders from above
+
+    def add_session(self, feed: SessionFeed) -> None:
+        """A session is ready; it neither leads nor hears yet."""
+        self._feeds[feed.number] = feed
+
+    def listen(self, number: int) -> None:
+        """Take this session's events; those that waited for a listener come at once."""
+        feed = self._feeds[number]
+        stop = feed.session.listen(self.on_session_event)
+        if number in self._feeds:
+            feed.stop_listening = stop
+        else:
+            stop()  # the last thing that it had to tell was its end
+
+    def lead(self, number: int, hearing: Sequence[int]) -> None:
+        """This session leads from now on. A new leader gets the first words that nobody could hear."""
+        feed = self._feeds[number]
+        before, self._leader = self._leader, feed
+        self.hear(hearing)
+        self.stats.frames_out += self._hearing.catch_up()
+        now = self._now()
+        if before is not None and before is not feed:
+            # Of what it was saying, no more will come to the room.
+            passed_on = Closed(before.number, 1000, "the lead was passed on")
+            self._carry_out(self._conversation.handle(passed_on, now), now)
+        self._conversation.capabilities = feed.session.capabilities
+        self._carry_out(self._conversation.handle(SessionReady(number, feed.session.id), now), now)
+        deferred, self._deferred = self._deferred, deque()
+        self._carry_out(deferred, now)
+
+    def hear(self, numbers: Sequence[int]) -> None:
+        """Microphone audio goes to these sessions."""
+        feeds = [self._feeds[number] for number in numbers if number in self._feeds]
+        feeds.sort(key=lambda feed: feed is not self._leader)  # the leader first
+        if any(feed.session.capabilities.turn_detector is TurnDetector.CLIENT for feed in feeds):
+            self._vad = self._vad or self._make_vad()
+        self._hearing.turn_to(feeds)
+
+    def remove_session(self, number: int) -> None:
+        """This session is gone: it can neither lead nor hear."""
+        feed = self._feeds.pop(number, None)
+        if feed is None:
+            return
+        if feed.stop_listening is not None:
+            feed.stop_listening()
+        self._hearing.forget(number)
+        if self._leader is feed:
+            self._leader = None
+
+    def interrupt(self) -> None:
+        """The application wants silence now."""
+        now = self._now()
+        self._carry_out(self._conversation.handle(InterruptRequested(), now), now)
+
+    def do(self, command: Command) -> None:
+        """One command from the application: a typed turn, a prompt."""
+        self._carry_out([command], self._now())
+
+    def next_reply(self, policy: BargeInPolicy) -> None:
+        """The reply that begins next may be interrupted as this says."""
+        self._conversation.next_reply(policy, self._now())
+
+    def tool_answered(self, event: ToolAnswered) -> None:
+        now = self._now()
+        self._carry_out(self._conversation.handle(event, now), now)
+
+    def session(self, number: int) -> ModelSession | None:
+        feed = self._feeds.get(number)
+        return None if feed is None else feed.session
+
+    @property
+    def leading(self) -> ModelSession | None:
+        return None if self._leader is None else self._leader.session
+
+    def stop_listening(self) -> None:
+        """The call is ending: no more input; what is being said may finish."""
+        self._listens = False
+
+    def end(self) -> None:
+        """The call is over: every open caption is closed, nothing more is heard."""
+        self._listens = False
+        now = self._now()
+        self._carry_out(self._conversation.end(now), now)
+
+    async def drained(self) -> None:
+        """Until the room has heard everything that the model has said so far, and what it is at work on: a tool may be
+        running whose result is the goodbye."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting_for_quiet.append(waiter)
+        await waiter
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _now(self) -> float:
+        return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+
+    def _quiet(self, now: float) -> bool:
+        return self._playout.drained(now) and self._playout.sounding(now) is None
+
+    def _hear(self, frame: bytes, now: float) -> None:
+        if self._vad is not None:
+            self._watch(self._vad, frame, now)
+        self.stats.frames_out += self._hearing.hear(frame)
+
+    def _hear_early(self, pcm: bytes, now: float) -> None:
+        """Speech from before the subscription: to the model ahead of the live frames that follow."""
+        size = self._frame_bytes
+        for start in range(0, len(pcm), size):
+            frame = pcm[start : start + size].ljust(size, b"\0")
+            self._hearing.hear_later(frame)
+            if self._vad is not None:
+                self._watch(self._vad, frame, now)
+        self._rests_at = now + self._mixer.settings.rest_after_s
+        self.stats.frames_out += self._hearing.catch_up()
+
+    def _watch(self, vad: EnergyVad, frame: bytes, now: float) -> None:
+        for edge in vad.push(np.frombuffer(frame, np.int16)):
+            self._hearing.mark(edge.speaking)
+            if self._listens_itself or self._conversation.capabilities.turn_detector is TurnDetector.CLIENT:
+                event = LocalSpeechStarted() if edge.speaking else LocalSpeechStopped()
+                self._carry_out(self._conversation.handle(event, now), now)
+
+    def _after_playout(self, now: float) -> None:
+        if not self.room_open:
+            return
+        events: Sequence[PlayoutEvent] = self._playout.feed(now)
+        for event in events:
+            self._carry_out(self._conversation.handle(event, now), now)
+
+    def _carry_out(self, commands: Iterable[Command], now: float) -> None:
+        for command in commands:
+            self._carry_out_one(command, now)
+
+    def _carry_out_one(self, command: Command, now: float) -> None:
+        match command:
+            case FlushPlayout(dead=dead):
+                heard = self._playout.flush(now, dead)
+                self._carry_out(self._conversation.handle(PlayoutFlushed(heard), now), now)
+            case FinishSpeech(reply_id=reply_id):
+                self._playout.finish(reply_id, now)
+                self._after_playout(now)
+            case ShowCaption(caption=caption):
+                if self._room.capabilities.captions:
+                    self._room.show_caption(caption)
+            case ShowState(state=state):
+                if self._room.capabilities.states:
+                    self._room.show_state(state)
+            case TruncateReply() | InterruptModel() | Respond() | SendText():
+                self._command_model(command, now)
+            case RunTool(call=call):
+                self._control.run_tool(call)
+            case CancelTools(call_ids=call_ids):
+                if self._leader is not None:
+                    self._control.cancel_tools(self._leader.number, call_ids)
+            case EndCall(reason=reason, detail=detail):
+                self._control.end_call(reason, detail)
+            case _:
+                assert_never(command)
+        self._control.published(command)
+
+    def _command_model(self, command: TruncateReply | InterruptModel | Respond | SendText, now: float) -> None:
+        leader = self._leader
+        if leader is None:
+            self._defer(command)
+            return
+        try:
+            match command:
+                case TruncateReply(reply_id=reply_id, heard_ms=heard_ms):
+                    leader.session.truncate(reply_id, heard_ms)
+                case InterruptModel():
+                    leader.session.interrupt()
+                case Respond(instructions=instructions):
+                    leader.session.respond(instructions)
+                case SendText(text=text, respond=respond):
+                    leader.session.send_text(text, respond=respond)
+        except SessionEnded:
+            # Between the decision and the deed; its Closed event follows, and then the next leader.
+            self._defer(command)
+        except ProviderError as refused:
+            self.stats.commands_refused += 1
+            log.warning("the model refused session=%d command=%s: %s", leader.number, type(command).__name__, refused)
+
+    def _defer(self, command: TruncateReply | InterruptModel | Respond | SendText) -> None:
+        """Keep what the next leader can do too."""
+        if isinstance(command, Respond | SendText):
+            if len(self._deferred) >= _MAX_DEFERRED:
+                self._deferred.popleft()
+                self.stats.deferred_dropped += 1
+            self._deferred.append(command)

@@ -1,0 +1,31 @@
+"""What one call may do, and for how long. `[call]` in the configuration file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from providers.retry import RetryPolicy
+
+__all__ = ["CallSettings"]
+
+
+class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits and habits of one call."""
+
+    first_words_s: Annotated[float, Meta(ge=0, le=120)] = 30.0
+    """Audio kept while no model session is ready, s. Full: the oldest goes and is counted."""
+    retry: RetryPolicy = RetryPolicy()
+    """How long to keep trying to reach a model that is away before the call fails."""
+    drain_s: Annotated[float, Meta(ge=0, le=120)] = 10.0
+    """At the end of a call, how long tools that run, and speech that has begun or answers them, may go on, s."""
+    max_call_s: Annotated[float, Meta(gt=0, le=2_592_000)] | None = None
+    """A call ends after this long, s. None: no limit."""
+    tool_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    """A tool that takes longer is cancelled and answered with an error, s."""
+    max_parallel_tools: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Tool calls that may run at once; further ones are answered with an error."""
+    resampler: Literal["fir", "soxr"] = "fir"
+    """Between room and model rates: the short FIR (about 1 ms), or soxr (finer, holds back 20 ms and more)."""

@@ -1,0 +1,1 @@
+"""Model sessions of one call: which one leads, and what each is fed with."""

@@ -1,0 +1,539 @@
+"""The one place that touches private parts of the LiveKit SDK. Everything here has a public stand-in in `tracks`.
+
+What it mends (livekit 1.2.x): the SDK tries each native event on each subscriber's filter and wakes every room for
+the completion of every captured frame, so the cost of a frame grows with the number of calls. Here frames go to their
+stream by handle, completions to their source by id, room events to their room; and all frames that arrive before
+the loop's next turn share one wake-up. Nothing in here belongs to a call for longer than the call lasts.
+
+`hub()` returns None where the SDK is not the one we know; then the public path is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import itertools
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from livekit import rtc
+from livekit.rtc import _ffi_client, _utils
+from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, participant_pb2
+from livekit.rtc.version import __version__ as _sdk_version
+
+from bridge.transports.livekit_room.playclock import PlayClock
+
+__all__ = [
+    "FrameSink",
+    "Hub",
+    "NativeEar",
+    "NativeVoice",
+    "client_protocol",
+    "hub",
+    "live_handles",
+    "redact_tokens",
+    "shape_problem",
+]
+
+FrameSink = Callable[[bytes, float], None]
+"""Called in the event loop with one frame (int16 mono) and the loop's time."""
+
+_log = logging.getLogger(__name__)
+
+_MAX_KEPT_THREADS = 64
+_EAR_LIMIT = 250
+"""Frames of one stream that may wait for a stalled loop: 5 s at 20 ms. Full: the oldest goes and is counted."""
+_NATIVE_HEADROOM_MS = 500
+"""The native queue is this much larger than we fill it, for its clock may be behind ours."""
+
+_MEDIA = frozenset({"audio_stream_event", "video_stream_event", "capture_audio_frame"})
+_TO_EVERY_ROOM = frozenset({"publish_track", "unpublish_track", "rpc_method_invocation"})
+"""What `rtc.Room` needs beyond its own room events; it picks its own by id or handle."""
+
+
+class _Subscriber:
+    __slots__ = ("filter", "loop", "queue")
+
+    def __init__(self, queue: Any, loop: asyncio.AbstractEventLoop, accepts: Callable[[Any], bool] | None) -> None:
+        self.queue = queue
+        self.loop = loop
+        self.filter = accepts
+
+    def give(self, event: Any) -> bool:
+        if self.filter is not None and not self.filter(event):
+            return False
+        try:
+            self.loop.call_soon_threadsafe(self.queue.put_nowait, event)
+        except RuntimeError:  # its loop is closed: it went without unsubscribing
+            return False
+        return True
+
+
+class _Inbox:
+    """Frames that wait for one event loop. One wake-up for all that arrive before its next turn."""
+
+    __slots__ = ("_awake", "_ears", "loop", "users", "wakeups")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.users = 0
+        self.wakeups = 0
+        self._ears: deque[NativeEar] = deque()
+        self._awake = False
+
+    def put(self, ear: NativeEar) -> None:
+        """On a native thread."""
+        self._ears.append(ear)
+        if not self._awake:
+            self._awake = True
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                ear.discard()
+
+    def _drain(self) -> None:
+        # Cleared first: a frame that comes from here on asks for a turn of its own.
+        self._awake = False
+        self.wakeups += 1
+        now = self.loop.time()
+        for _ in range(len(self._ears)):
+            self._ears.popleft().deliver(now)
+
+
+class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
+    """Takes the place of the SDK's event queue: by handle and id where it can, the SDK's own way for the rest."""
+
+    def __init__(self, client: _ffi_client.FfiClient) -> None:
+        super().__init__()
+        self.client = client
+        self._drop = client._ffi_lib.livekit_ffi_drop_handle
+        self._with_filter: dict[int, _Subscriber] = {}
+        self._one_shots: dict[int, _Subscriber] = {}
+        self._rooms: dict[int, _Subscriber] = {}
+        self._bound: dict[int, int] = {}
+        self._ears: dict[int, NativeEar] = {}
+        self._captures: dict[int, NativeVoice] = {}
+        self._inboxes: dict[asyncio.AbstractEventLoop, _Inbox] = {}
+        self._opening = 0
+        self._early: deque[ffi_pb2.FfiEvent] = deque()
+        self._ids = itertools.count(1 << 48)
+        self._kept = threading.local()
+        self.kept_threads = 0
+        self._with_id = frozenset(
+            field.name
+            for field in ffi_pb2.FfiEvent.DESCRIPTOR.fields
+            if field.message_type is not None and "async_id" in field.message_type.fields_by_name
+        )
+
+    # The SDK's own interface -------------------------------------------------------------------------------
+
+    def subscribe(self, loop: asyncio.AbstractEventLoop | None = None, filter_fn: Any = None) -> Any:
+        queue: Any = _utils.Queue()
+        subscriber = _Subscriber(queue, loop or asyncio.get_event_loop(), filter_fn)
+        with self._lock:
+            # Without a filter: a request that waits for its own completion. It is spared all media and room events.
+            (self._one_shots if filter_fn is None else self._with_filter)[id(queue)] = subscriber
+        return queue
+
+    def unsubscribe(self, queue: Any) -> None:
+        with self._lock:
+            self._one_shots.pop(id(queue), None)
+            self._with_filter.pop(id(queue), None)
+            handle = self._bound.pop(id(queue), None)
+            if handle is not None:
+                self._rooms.pop(handle, None)
+
+    def put(self, item: ffi_pb2.FfiEvent) -> None:
+        """On a native thread, once for each event of the process."""
+        if not getattr(self._kept, "yes", False):
+            self._keep_thread_state()
+        which = item.WhichOneof("message")
+        if which == "audio_stream_event":
+            event = item.audio_stream_event
+            ear = self._ears.get(event.stream_handle)
+            if ear is None:
+                self._unknown_stream(item)
+            elif event.HasField("frame_received"):
+                ear.arrived(event.frame_received.frame)
+        elif which == "capture_audio_frame":
+            voice = self._captures.pop(item.capture_audio_frame.async_id, None)
+            if voice is not None:
+                voice.captured(item.capture_audio_frame.async_id, item.capture_audio_frame.error)
+            else:
+                self._to_filters(item)
+        elif which == "room_event":
+            room = self._rooms.get(item.room_event.room_handle)
+            if room is not None:
+                room.give(item)
+            else:
+                self._to_filters(item)
+        elif which in self._with_id:
+            for subscriber in tuple(self._one_shots.values()):
+                subscriber.give(item)
+            self._to_filters(item)
+            if which in _TO_EVERY_ROOM:
+                self._to_rooms(item)
+        else:
+            self._to_filters(item)
+            if which in _TO_EVERY_ROOM:
+                self._to_rooms(item)
+
+    def _to_filters(self, item: ffi_pb2.FfiEvent) -> bool:
+        taken = False
+        for subscriber in tuple(self._with_filter.values()):
+            taken |= subscriber.give(item)
+        return taken
+
+    def _to_rooms(self, item: ffi_pb2.FfiEvent) -> None:
+        for room in tuple(self._rooms.values()):
+            room.give(item)
+
+    def _unknown_stream(self, item: ffi_pb2.FfiEvent) -> None:
+        event = item.audio_stream_event
+        taken = self._to_filters(item)  # a stream of the SDK's own
+        if taken or not event.HasField("frame_received"):
+            return
+        if self._opening and len(self._early) < _EAR_LIMIT:
+            # The native side may be faster than the answer that tells us the handle.
+            self._early.append(item)
+        else:
+            self._drop(event.frame_received.frame.handle.id)
+
+    def _keep_thread_state(self) -> None:
+        # ctypes makes a Python thread state for each call-back from a native thread and destroys it afterwards.
+        # One PyGILState_Ensure that is never released keeps it for the life of that thread, which halves the
+        # cost of a frame. Threads of Python's own have one anyhow.
+        self._kept.yes = True
+        mine = threading.get_ident()
+        if self.kept_threads < _MAX_KEPT_THREADS and all(thread.ident != mine for thread in threading.enumerate()):
+            self.kept_threads += 1
+            ctypes.pythonapi.PyGILState_Ensure()
+
+    # Ours --------------------------------------------------------------------------------------------------
+
+    def adopt(self, old: Any) -> None:
+        """Take over the subscribers of the queue that we replace."""
+        with old._lock:
+            for queue, loop, accepts in old._subscribers:
+                subscriber = _Subscriber(queue, loop, accepts)
+                (self._one_shots if accepts is None else self._with_filter)[id(queue)] = subscriber
+
+    def bind(self, room: rtc.Room) -> None:
+        """From now on this room gets its own events only. Undone when the SDK unsubscribes it, or by `unbind`."""
+        queue, ffi_handle = room._ffi_queue, room._ffi_handle
+        if ffi_handle is None:
+            return
+        with self._lock:
+            subscriber = self._with_filter.pop(id(queue), None)
+            if subscriber is None:  # already over
+                return
+            self._rooms[ffi_handle.handle] = _Subscriber(queue, subscriber.loop, None)
+            self._bound[id(queue)] = ffi_handle.handle
+
+    def unbind(self, room: rtc.Room) -> None:
+        """Forget a room."""
+        queue = getattr(room, "_ffi_queue", None)
+        if queue is not None:
+            self.unsubscribe(queue)
+
+    def open_ear(self, ear: NativeEar, request: ffi_pb2.FfiRequest) -> int:
+        """Start a native stream whose frames go to `ear`. Returns its handle."""
+        inbox = self._inboxes.get(ear.loop)
+        if inbox is None:
+            inbox = self._inboxes[ear.loop] = _Inbox(ear.loop)
+        inbox.users += 1
+        ear.inbox = inbox
+        self._opening += 1
+        try:
+            handle: int = self.client.request(request).new_audio_stream.stream.handle.id
+            self._ears[handle] = ear
+        finally:
+            self._opening -= 1
+        for item in tuple(self._early):
+            event = item.audio_stream_event
+            if event.stream_handle == handle:
+                self._early.remove(item)
+                ear.arrived(event.frame_received.frame)
+        if not self._opening:
+            while self._early:
+                self._drop(self._early.popleft().audio_stream_event.frame_received.frame.handle.id)
+        return handle
+
+    def close_ear(self, ear: NativeEar, handle: int) -> None:
+        self._ears.pop(handle, None)
+        self._drop(handle)
+        if ear.inbox is not None:
+            ear.inbox.users -= 1
+            if ear.inbox.users == 0:
+                self._inboxes.pop(ear.loop, None)
+            ear.inbox = None
+
+    def drop(self, handle: int) -> None:
+        """Release a native object."""
+        self._drop(handle)
+
+    def expect_capture(self, voice: NativeVoice) -> int:
+        """An id under which the completion of a capture will come to `voice`."""
+        capture_id = next(self._ids)
+        self._captures[capture_id] = voice
+        return capture_id
+
+    def forget_capture(self, capture_id: int) -> None:
+        self._captures.pop(capture_id, None)
+
+    def in_use(self) -> dict[str, int]:
+        """What is registered now; all zero when no call is on."""
+        return {
+            "rooms": len(self._rooms),
+            "ears": len(self._ears),
+            "captures": len(self._captures),
+            "inboxes": len(self._inboxes),
+            "one_shots": len(self._one_shots),
+            "filters": len(self._with_filter),
+        }
+
+
+class NativeEar:
+    """Frames of one remote track, converted natively to mono at one rate and length."""
+
+    def __init__(self, hub: Hub, track: rtc.Track, *, rate_hz: int, frame_ms: int, sink: FrameSink) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.inbox: _Inbox | None = None
+        self.dropped_frames = 0
+        self._hub = hub
+        self._sink: FrameSink | None = sink
+        self._frames: deque[tuple[int, int, int]] = deque()
+        # A native stream ends when the handle of its track goes.
+        self._track: rtc.Track | None = track
+        request = ffi_pb2.FfiRequest()
+        request.new_audio_stream.track_handle = track._ffi_handle.handle
+        request.new_audio_stream.type = audio_frame_pb2.AudioStreamType.AUDIO_STREAM_NATIVE
+        request.new_audio_stream.sample_rate = rate_hz
+        request.new_audio_stream.num_channels = 1
+        request.new_audio_stream.frame_size_ms = frame_ms
+        request.new_audio_stream.queue_size_frames = 0
+        self._handle: int | None = hub.open_ear(self, request)
+
+    def arrived(self, frame: audio_frame_pb2.OwnedAudioFrameBuffer) -> None:
+        """On a native thread: only noted here; copied and released in the loop."""
+        if len(self._frames) >= _EAR_LIMIT:
+            self.dropped_frames += 1
+            try:
+                self._hub.drop(self._frames.popleft()[2])
+            except IndexError:  # the loop was quicker
+                pass
+        info = frame.info
+        self._frames.append((info.data_ptr, info.samples_per_channel * info.num_channels * 2, frame.handle.id))
+        inbox = self.inbox
+        if inbox is not None:
+            inbox.put(self)
+
+    def deliver(self, now: float) -> None:
+        """In the loop: hand the oldest frame to the sink."""
+        try:
+            address, size, handle = self._frames.popleft()
+        except IndexError:  # dropped or closed meanwhile
+            return
+        pcm = ctypes.string_at(address, size)
+        self._hub.drop(handle)
+        if self._sink is not None:
+            self._sink(pcm, now)
+
+    def discard(self) -> None:
+        """Release what waits."""
+        while True:
+            try:
+                _, _, handle = self._frames.popleft()
+            except IndexError:
+                return
+            self._hub.drop(handle)
+
+    async def aclose(self) -> None:
+        """Stop the stream. Safe to call twice."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self._sink = None
+            self._hub.close_ear(self, handle)
+            self.discard()
+            self._track = None
+
+
+class NativeVoice:
+    """Speech into a native queue without waiting: a capture is sent off and its completion noted by id.
+
+    Full: what would not fit is dropped, `dropped_ms` counts it.
+    """
+
+    def __init__(self, hub: Hub, *, rate_hz: int, queue_ms: int) -> None:
+        self.source = rtc.AudioSource(rate_hz, 1, queue_size_ms=queue_ms + _NATIVE_HEADROOM_MS)
+        self.dropped_ms = 0.0
+        self.errors = 0
+        self._hub = hub
+        self._loop = asyncio.get_running_loop()
+        self._bytes_per_s = rate_hz * 2
+        self._clock = PlayClock(queue_ms / 1000)
+        self._pending: set[int] = set()
+        self._fence: frozenset[int] | None = None
+        self._held: list[bytes] = []
+        self._closed = False
+        self._request = ffi_pb2.FfiRequest()
+        self._capture = self._request.capture_audio_frame
+        self._capture.source_handle = self.source._ffi_handle.handle
+        self._capture.buffer.sample_rate = rate_hz
+        self._capture.buffer.num_channels = 1
+
+    def push(self, pcm: bytes, now: float) -> None:
+        """Queue int16 mono speech of any length."""
+        if self._closed or len(pcm) < 2:
+            return
+        duration_s = len(pcm) / self._bytes_per_s
+        if not self._clock.push(duration_s, now):
+            self.dropped_ms += duration_s * 1000
+            return
+        if self._fence is not None:
+            self._held.append(pcm)
+        else:
+            self._send(pcm)
+
+    def _send(self, pcm: bytes) -> None:
+        capture_id = self._hub.expect_capture(self)
+        self._pending.add(capture_id)
+        buffer = self._capture.buffer
+        buffer.samples_per_channel = len(pcm) // 2
+        # The native side copies before the request returns, so the bytes need not live longer than this call.
+        buffer.data_ptr = ctypes.cast(ctypes.c_char_p(pcm), ctypes.c_void_p).value or 0
+        self._capture.request_async_id = capture_id
+        answer = self._hub.client.request(self._request)
+        if answer.capture_audio_frame.async_id != capture_id:  # an SDK that picks its own ids
+            self._hub.forget_capture(capture_id)
+            self._pending.discard(capture_id)
+
+    def captured(self, capture_id: int, error: str) -> None:
+        """On a native thread: a capture has reached the queue, or failed."""
+        self._pending.discard(capture_id)
+        if error:
+            self.errors += 1
+        fence = self._fence
+        if fence is not None and fence.isdisjoint(self._pending):
+            try:
+                self._loop.call_soon_threadsafe(self._lift)
+            except RuntimeError:  # the loop is closed, so the call is over
+                pass
+
+    def clear(self) -> None:
+        """Silence at once. Captures still on their way to the queue are waited for, and cleared too."""
+        self._clock.clear()
+        self._held.clear()
+        if self._closed:
+            return
+        self.source.clear_queue()
+        if self._pending:
+            # What was sent off a moment ago may reach the queue after it was cleared. Later speech is held back,
+            # for less than a millisecond as a rule, until that has happened and been cleared again.
+            self._fence = frozenset(self._pending)
+            self._lift()
+
+    def _lift(self) -> None:
+        if self._fence is None or not self._fence.isdisjoint(self._pending):
+            return
+        self._fence = None
+        if self._closed:
+            return
+        self.source.clear_queue()
+        held, self._held = self._held, []
+        for pcm in held:
+            self._send(pcm)
+
+    def queued_s(self, now: float) -> float:
+        """Pushed and not yet played, s."""
+        return self._clock.queued_s(now)
+
+    async def aclose(self) -> None:
+        """Release the source. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._fence = None
+            for capture_id in tuple(self._pending):
+                self._hub.forget_capture(capture_id)
+            self._pending.clear()
+            await self.source.aclose()
+
+
+_JWT = re.compile(r"\beyJ[\w-]*={0,2}\.[\w-]+={0,2}(\.[\w-]*={0,2})?")
+
+
+def redact_tokens(text: str) -> str:
+    """The text with every token in it replaced: the server's refusals quote the token they refuse."""
+    return _JWT.sub("[token]", text)
+
+
+class _SdkLogFilter(logging.Filter):
+    """No token in the log, and no alarm about nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "Attempted to drop unknown FFI handle" in message:
+            # Leaving a room, the native side (1.2.1) drops the handle of every track that it ever announced there.
+            # Those of people who left before are gone with their Python objects; nothing is leaked, or freed twice.
+            return False
+        if "eyJ" in message:
+            record.msg, record.args = redact_tokens(message), ()
+        return True
+
+
+def shape_problem() -> str | None:
+    """Why the installed SDK is not the one that this module knows; None if it is."""
+    version = tuple(int(part) for part in re.findall(r"\d+", _sdk_version)[:2])
+    if version != (1, 2):
+        return f"livekit {_sdk_version} is not 1.2.x"
+    capture = audio_frame_pb2.CaptureAudioFrameRequest.DESCRIPTOR.fields_by_name
+    stream = audio_frame_pb2.NewAudioStreamRequest.DESCRIPTOR.fields_by_name
+    event = audio_frame_pb2.AudioStreamEvent.DESCRIPTOR.fields_by_name
+    client = _ffi_client.FfiClient.instance
+    wanted = {
+        "FfiClient._queue": type(getattr(client, "_queue", None)) in (_ffi_client.FfiQueue, Hub),
+        "FfiClient._ffi_lib": hasattr(client, "_ffi_lib"),
+        "FfiQueue._lock": hasattr(client.queue, "_lock"),
+        "FfiQueue._subscribers": isinstance(getattr(client.queue, "_subscribers", None), list),
+        "CaptureAudioFrameRequest.request_async_id": "request_async_id" in capture,
+        "NewAudioStreamRequest.frame_size_ms": "frame_size_ms" in stream,
+        "AudioStreamEvent.stream_handle": "stream_handle" in event,
+        "ParticipantInfo.client_protocol": "client_protocol"
+        in participant_pb2.ParticipantInfo.DESCRIPTOR.fields_by_name,
+    }
+    missing = [name for name, there in wanted.items() if not there]
+    return f"livekit {_sdk_version} lacks {', '.join(missing)}" if missing else None
+
+
+def hub() -> Hub | None:
+    """The hub of this process, put in place on first use; None where the SDK is not the one we know."""
+    client = _ffi_client.FfiClient.instance
+    if isinstance(client._queue, Hub):
+        return client._queue
+    problem = shape_problem()
+    if problem is not None:
+        _log.warning("%s: using the SDK's public interface, which costs more with each call", problem)
+        return None
+    ours = Hub(client)
+    ours.adopt(client._queue)
+    client._queue = ours
+    return ours
+
+
+def client_protocol(participant: rtc.Participant) -> int | None:
+    """The participant's client protocol; below 3 it needs legacy transcription packets. None: cannot be known."""
+    info = getattr(participant, "_info", None)
+    value = getattr(info, "client_protocol", None)
+    return value if isinstance(value, int) else None
+
+
+def live_handles() -> int:
+    """Native objects that Python holds now."""
+    return sum(not handle.disposed for handle in list(_ffi_client._live_handles))
+
+
+logging.getLogger("livekit").addFilter(_SdkLogFilter())

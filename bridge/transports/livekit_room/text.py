@@ -1,0 +1,169 @@
+"""Transcripts and the agent's state to the room, in order, by one task that never holds up the voice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from livekit import rtc
+
+from bridge.core.words import AgentState, Caption, ParticipantId
+from bridge.transports.livekit_room import captions
+
+__all__ = ["STATE_ATTRIBUTE", "TextWriter"]
+
+STATE_ATTRIBUTE = "lk.agent.state"
+_SEND_TIMEOUT_S = 5.0
+_OPEN_SEGMENTS = 16
+"""Agent segments that may be open at once. One more: the oldest is closed as final, counted."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class TextWriter:
+    """Sends captions in order and the newest state first. Full: see `CaptionQueue`; nothing here waits."""
+
+    def __init__(
+        self,
+        room: rtc.Room,
+        *,
+        track_of: Callable[[ParticipantId | None], str],
+        wants_legacy: Callable[[], bool],
+    ) -> None:
+        self.failed = 0
+        self.forced_closes = 0
+        self._room = room
+        self._track_of = track_of
+        self._wants_legacy = wants_legacy
+        self._queue = captions.CaptionQueue()
+        self._texts = captions.SegmentTexts()
+        self._open: dict[str, rtc.TextStreamWriter] = {}
+        self._state: AgentState | None = None
+        self._more = asyncio.Event()
+        self._new_state = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.dropped
+
+    def show_caption(self, caption: Caption) -> None:
+        self._queue.put(caption)
+        self._more.set()
+
+    def show_state(self, state: AgentState) -> None:
+        self._state = state
+        self._new_state.set()
+
+    def stop(self) -> None:
+        """Let `run` send what waits, close open segments, and end."""
+        self._stopping = True
+        self._more.set()
+        self._new_state.set()
+
+    async def run(self) -> None:
+        """Send until stopped, or cancelled: then what waits is lost."""
+        # A state is confirmed by the server, now and then after seconds; words must not wait for that.
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._run_states(), name="livekit:states")
+            lanes.create_task(self._run_captions(), name="livekit:captions")
+
+    async def _run_captions(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while (caption := self._queue.get()) is not None:
+                await self._try(self._send(caption), "a transcript")
+            if self._stopping:
+                break
+        for segment_id in tuple(self._open):
+            await self._try(self._close_segment(segment_id), "the end of a transcript")
+
+    async def _run_states(self) -> None:
+        while True:
+            await self._new_state.wait()
+            self._new_state.clear()
+            while self._state is not None:
+                state, self._state = self._state, None
+                await self._try(
+                    self._room.local_participant.set_attributes({STATE_ATTRIBUTE: state.value}), "the state"
+                )
+            if self._stopping:
+                break
+
+    async def _try(self, sending: Awaitable[_T], what: str) -> _T | None:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                return await sending
+        except TimeoutError:
+            self.failed += 1
+            _log.warning("%s was not sent in %g s", what, _SEND_TIMEOUT_S)
+        except Exception as error:  # the SDK raises StreamError, RuntimeError or plain Exception while it reconnects
+            self.failed += 1
+            _log.warning("%s was not sent: %s", what, error)
+        return None
+
+    async def _send(self, caption: Caption) -> None:
+        if self._wants_legacy():
+            await self._send_legacy(caption)
+        if caption.speaker is None:
+            await self._send_piece(caption)
+        else:
+            await self._send_whole(caption, caption.speaker)
+
+    async def _send_piece(self, caption: Caption) -> None:
+        writer = self._open.get(caption.segment_id)
+        if writer is None:
+            if len(self._open) >= _OPEN_SEGMENTS:
+                self.forced_closes += 1
+                await self._close_segment(next(iter(self._open)))
+            writer = await self._open_stream(caption, None)
+            self._open[caption.segment_id] = writer
+        try:
+            if caption.text:
+                await writer.write(caption.text)
+        except BaseException:
+            # A stream that failed once is over: the next piece opens another with the same segment id.
+            self._open.pop(caption.segment_id, None)
+            raise
+        if caption.final:
+            await self._close_segment(caption.segment_id)
+
+    async def _send_whole(self, caption: Caption, speaker: ParticipantId) -> None:
+        writer = await self._open_stream(caption, speaker)
+        await writer.write(caption.text)
+        await writer.aclose()
+
+    async def _open_stream(self, caption: Caption, speaker: ParticipantId | None) -> rtc.TextStreamWriter:
+        # The agent's stream is opened as interim and says that it is final when it is closed.
+        final = caption.final and speaker is not None
+        return await self._room.local_participant.stream_text(
+            topic=captions.TOPIC,
+            attributes=captions.stream_attributes(caption.segment_id, final, self._track_of(speaker)),
+            sender_identity=speaker,
+        )
+
+    async def _close_segment(self, segment_id: str) -> None:
+        writer = self._open.pop(segment_id, None)
+        if writer is not None:
+            await writer.aclose(attributes={captions.FINAL: "true"})
+
+    async def _send_legacy(self, caption: Caption) -> None:
+        segment = rtc.TranscriptionSegment(
+            id=caption.segment_id,
+            text=self._texts.add(caption),
+            start_time=0,
+            end_time=0,
+            language="",
+            final=caption.final,
+        )
+        await self._room.local_participant.publish_transcription(
+            rtc.Transcription(
+                participant_identity=caption.speaker or self._room.local_participant.identity,
+                track_sid=self._track_of(caption.speaker),
+                segments=[segment],
+            )
+        )

@@ -1,0 +1,115 @@
+"""Rooms opened and closed leave nothing behind: no task, socket, thread, native object or registration."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import psutil
+import pytest
+
+from bridge.core.errors import RoomError
+from bridge.core.words import AgentState, Caption, TextReceived
+from bridge.demo.person import Person
+from bridge.demo.server import LocalServer
+from tests.e2e.held import held, settled
+from tests.e2e.listening import TestListener, opened_room
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+ROOMS = 30
+
+
+async def one_call(server: LocalServer, number: int, ffi: str) -> None:
+    name = f"leak-{ffi}-{number}"
+    async with opened_room(server, name, ffi=ffi) as (room, _):
+        room.play(bytes(9600))
+        room.show_state(AgentState.LISTENING)
+        room.show_caption(Caption("s", None, "Hello", final=number % 2 == 0))
+        room.flush()
+        room.play(bytes(9600))
+    await server.ask("DeleteRoom", {"room": name}, room=name)
+
+
+@pytest.mark.parametrize("ffi", ["auto", "public"])
+async def test_thirty_rooms_leave_nothing(server: LocalServer, ffi: str) -> None:
+    start = held()
+    for number in range(3):
+        await one_call(server, number, ffi)
+    await settled(start, fds=20, threads=12, handles=2)
+    before, rss_before = held(), psutil.Process().memory_info().rss
+    for number in range(3, 3 + ROOMS):
+        await one_call(server, number, ffi)
+    assert await settled(before, fds=3, threads=3) == {}
+    assert (psutil.Process().memory_info().rss - rss_before) / 1e6 < 25
+
+
+async def test_heard_people_leave_nothing(server: LocalServer) -> None:
+    async def call(number: int) -> None:
+        name = f"heard-{number}"
+        async with (
+            opened_room(server, name) as (_, listener),
+            Person(server.url, server.participant_token(name, "ann")) as ann,
+        ):
+            await ann.do("publish")
+            await listener.frames("ann", 10)
+
+    start = held()
+    await call(0)
+    await settled(start, fds=20, threads=12, handles=2)
+    before = held()
+    for number in range(1, 5):
+        await call(number)
+    assert await settled(before, fds=3, threads=3) == {}
+
+
+@pytest.mark.parametrize("ffi", ["auto", "public"])
+async def test_a_call_is_freed_without_the_collector(server: LocalServer, ffi: str) -> None:
+    from bridge.transports.livekit_room.ffi import live_handles
+
+    async def call(number: int) -> list[weakref.ref[object]]:
+        name = f"freed-{ffi}-{number}"
+        async with (
+            opened_room(server, name, ffi=ffi) as (room, listener),
+            Person(server.url, server.participant_token(name, "ann")) as ann,
+        ):
+            await ann.do("publish")
+            await listener.frames("ann", 10)
+            await ann.do("chat", text="Hello")
+            await listener.event(TextReceived)
+            room.show_state(AgentState.LISTENING)
+            room.show_caption(Caption("s", None, "Hello", final=True))
+            room.play(bytes(9600))
+            room.flush()
+            assert room._call is not None
+            return [weakref.ref(room), weakref.ref(room._call), weakref.ref(room._call._room)]
+
+    await call(0)
+    gc.collect()
+    before = live_handles()
+    gc.disable()
+    try:
+        alive = [kept() for number in range(1, 3) for kept in await call(number)]
+        assert alive == [None] * 6
+        assert live_handles() == before
+    finally:
+        gc.enable()
+
+
+async def test_a_room_that_was_left_holds_nothing_native_but_knows_its_counters(server: LocalServer) -> None:
+    from bridge.transports.livekit_room.ffi import live_handles
+
+    async with opened_room(server, "kept-0"):
+        pass
+    gc.collect()
+    before = live_handles()
+    async with opened_room(server, "kept-1") as (room, _):
+        room.show_state(AgentState.LISTENING)
+        await asyncio.sleep(0.1)
+        counters = room.counters()
+    gc.collect()
+    assert live_handles() == before
+    assert room.counters().keys() == counters.keys()
+    with pytest.raises(RoomError, match="serves one call"):
+        await room.open(TestListener())

@@ -1,0 +1,288 @@
+"""The fast lane alone: time is set by hand, nothing waits, nothing is left for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import pytest
+
+from bridge.audio.mix import Mixer
+from bridge.audio.playout import Playout
+from bridge.conversation.barge_in import BargeInSettings
+from bridge.conversation.conversation import Conversation, ConversationSettings
+from bridge.core.commands import Command, Respond
+from bridge.core.words import AudioMuted, AudioUnmuted, EarlyAudio, EndReason, ParticipantId
+from bridge.lanes.fast import FastLane
+from bridge.sessions.feed import FirstWords, SessionFeed
+from bridge.transports.loopback import LoopbackRoom
+from providers.contract import (
+    Capabilities,
+    Closed,
+    ReplyStarted,
+    ResumptionUpdate,
+    SessionStart,
+    SpeechChunk,
+    ToolCall,
+    TurnDetector,
+)
+from providers.errors import NeedsNewSession
+from providers.signal.formats import PCM16_24K
+from providers.signal.vad import EnergyVad
+from tests.fakes.hand_model import CAPABILITIES, HandSession
+
+FRAME_BYTES = 960
+
+
+class Clock:
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Control:
+    """Writes down what the fast lane asks for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def run_tool(self, call: ToolCall) -> None:
+        self.asked.append(call)
+
+    def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None:
+        self.asked.append(("cancel", session, call_ids))
+
+    def end_call(self, reason: EndReason, detail: str) -> None:
+        self.asked.append(reason)
+
+    def session_closed(self, closed: Closed) -> None:
+        self.asked.append(closed)
+
+    def resumption(self, update: ResumptionUpdate) -> None:
+        self.asked.append(update)
+
+    def published(self, command: Command) -> None: ...
+
+
+class Call:
+    """A fast lane with a room, and as many sessions as a test wants."""
+
+    def __init__(self, *, vad: bool = False, local_barge_in: bool = False, first_words_ms: int = 1000) -> None:
+        self.clock = Clock()
+        self.control = Control()
+        self.room = LoopbackRoom(clock=self.clock)
+        self.playout = Playout(self.room)
+        mixer = Mixer()
+        settings = ConversationSettings(barge_in=BargeInSettings(local=local_barge_in, greeting_guard_ms=0))
+        self.lane = FastLane(
+            room=self.room,
+            mixer=mixer,
+            playout=self.playout,
+            conversation=Conversation(settings, CAPABILITIES, self.playout, mixer.loudest),
+            first_words=FirstWords(first_words_ms, 20),
+            make_vad=lambda: EnergyVad(24_000),
+            listens_itself=vad,
+            frame_ms=20,
+            frame_bytes=FRAME_BYTES,
+            control=self.control,
+            clock=self.clock,
+        )
+
+    async def start(self) -> Call:
+        await self.room.open(self.lane)
+        self.room.join("ada")
+        return self
+
+    def lead(self, number: int = 1, capabilities: Capabilities = CAPABILITIES) -> HandSession:
+        session = HandSession(SessionStart(number=number), capabilities)
+        feed = SessionFeed(session, bus=PCM16_24K, room=PCM16_24K)
+        self.lane.add_session(feed)
+        feed.stop_listening = session.listen(self.lane.on_session_event)
+        self.lane.lead(number, [number])
+        return session
+
+    def beats(self, ms: int) -> None:
+        for _ in range(ms // 20):
+            self.clock.now += 0.02
+            self.lane.beat(self.clock.now)
+
+    def speaks(self, ms: int, level: int = 8000) -> None:
+        for _ in range(ms // 20):
+            self.clock.now += 0.02
+            self.room.speak("ada", np.full(480, level, np.int16).tobytes())
+            self.lane.beat(self.clock.now)
+
+
+@pytest.fixture
+async def call() -> Call:
+    return await Call().start()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_silence_keeps_coming_when_nobody_speaks(call: Call) -> None:
+    session = call.lead()
+    call.speaks(100)
+    heard = len(session.heard)
+    call.beats(1000)
+    assert abs(PCM16_24K.duration_ms(len(session.heard) - heard) - 1000) <= 80
+
+
+async def test_after_the_last_one_has_muted_the_turn_ends_and_nothing_more_is_sent(call: Call) -> None:
+    session = call.lead()
+    call.speaks(400)
+    call.room.tell(AudioMuted(ParticipantId("ada")))
+    call.beats(3000)
+    assert session.commands == ["end_input"]
+    heard = len(session.heard)
+    call.beats(10_000)
+    assert (session.commands, len(session.heard)) == (["end_input"], heard)
+    call.room.tell(AudioUnmuted(ParticipantId("ada")))
+    call.speaks(100)
+    assert len(session.heard) > heard
+
+
+async def test_a_recording_is_not_ended_before_its_owner_can_be_heard() -> None:
+    call = await Call().start()
+    call.room.leave("ada")
+    session = call.lead()
+    call.room.tell(EarlyAudio(ParticipantId("ada"), b"\5\0" * 480))
+    call.beats(1500)
+    assert session.commands == []
+    call.beats(1000)
+    assert session.commands == ["end_input"]
+
+
+async def test_recorded_speech_from_before_the_join_goes_first(call: Call) -> None:
+    session = call.lead()
+    call.room.tell(EarlyAudio(ParticipantId("ada"), b"\5\0" * 700))
+    call.room.speak("ada", b"\7\0" * 480)
+    early = b"\5\0" * 700 + bytes(2 * FRAME_BYTES - 1400)
+    assert bytes(session.heard) == early + b"\7\0" * 480
+
+
+async def test_a_model_without_turn_detection_is_told_the_turns() -> None:
+    call = await Call(vad=True).start()
+    manual = msgspec.structs.replace(CAPABILITIES, turn_detector=TurnDetector.CLIENT)
+    session = call.lead(capabilities=manual)
+    call.speaks(400, level=0)
+    assert session.heard == b""
+    call.speaks(400)
+    call.speaks(1000, level=0)
+    assert [command for command in session.commands if "activity" in command] == ["start_activity", "end_activity"]
+    said = np.frombuffer(bytes(session.heard), np.int16)
+    assert np.count_nonzero(said) == 400 * 24  # none of the speech is missing, its onset included
+
+
+async def test_local_speech_stops_the_voice_when_the_provider_does_not_hear_it() -> None:
+    call = await Call(vad=True, local_barge_in=True).start()
+    session = call.lead()
+    session.says("r1", b"\1\0" * 24_000 * 5)
+    call.beats(500)
+    call.speaks(400)
+    assert call.playout.drained(call.clock.now)
+    assert "interrupt" in session.commands
+    assert session.told[0][0] == "truncate"
+
+
+async def test_only_the_leader_is_acted_on(call: Call) -> None:
+    first = call.lead(1)
+    second = call.lead(2)
+    first.emit(SpeechChunk(1, "late", b"\1\0" * 480), ToolCall(1, "c", "t", {}))
+    call.beats(100)
+    assert call.room.heard() == b""
+    assert call.control.asked == []
+    second.says("r1", b"\2\0" * 2400)
+    call.beats(200)
+    assert call.room.heard() == b"\2\0" * 2400
+    assert call.lane.stats.side_events == 2
+
+
+async def test_the_end_of_any_session_is_passed_on(call: Call) -> None:
+    first = call.lead(1)
+    second = call.lead(2)
+    first.dies(None)
+    second.dies(None)
+    assert [type(asked) for asked in call.control.asked] == [Closed, Closed]
+
+
+async def test_prompts_without_a_leader_are_kept_within_bounds(call: Call) -> None:
+    for number in range(40):
+        call.lane.do(Respond(str(number)))
+    session = call.lead()
+    assert session.told == [("respond", str(number)) for number in range(8, 40)]
+    assert call.lane.stats.deferred_dropped == 8
+
+
+async def test_a_prompt_to_a_session_that_just_ended_is_kept_for_the_next(call: Call) -> None:
+    first = call.lead(1)
+    await first.close()
+    call.lane.do(Respond("hello"))
+    second = call.lead(2)
+    assert (first.told, second.told) == ([], [("respond", "hello")])
+
+
+async def test_a_command_that_the_model_cannot_do_is_counted_and_logged(
+    call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cannot(instructions: str | None = None) -> None:
+        raise NeedsNewSession(["instructions"])
+
+    monkeypatch.setattr(call.lead(), "respond", cannot)
+    call.lane.do(Respond("hello"))
+    assert call.lane.stats.commands_refused == 1
+    assert "cannot change instructions" in caplog.text
+
+
+async def test_a_model_without_ears_gets_the_words_said_before_it_came() -> None:
+    call = await Call(vad=True).start()
+    call.speaks(600, 8000)
+    session = call.lead(capabilities=msgspec.structs.replace(CAPABILITIES, turn_detector=TurnDetector.CLIENT))
+    assert session.commands == ["start_activity"]
+    call.beats(20)
+    assert len(session.heard) >= PCM16_24K.size(600)
+    call.speaks(100, 8000)
+    call.beats(1500)
+    assert session.commands == ["start_activity", "end_activity"]
+    assert b"\x40\x1f" * 2400 in bytes(session.heard)
+
+
+async def test_long_first_words_are_passed_on_by_the_beat_in_order() -> None:
+    call = await Call(first_words_ms=30_000).start()
+    call.speaks(20_000, 7)
+    session = call.lead()
+    assert PCM16_24K.duration_ms(len(session.heard)) == 500
+    call.speaks(2000, 9)
+    said = np.frombuffer(bytes(session.heard), np.int16)
+    assert np.count_nonzero(said == 7) == 20_000 * 24
+    assert np.count_nonzero(said == 9) == 2000 * 24
+    assert np.all(np.diff(said) >= 0)
+
+
+async def test_a_model_with_manual_turns_that_takes_the_lead_later_is_told_the_turns(call: Call) -> None:
+    call.lead(1)
+    call.speaks(100, level=0)
+    session = call.lead(2, msgspec.structs.replace(CAPABILITIES, turn_detector=TurnDetector.CLIENT))
+    call.speaks(400)
+    call.speaks(1000, level=0)
+    assert [command for command in session.commands if "activity" in command] == ["start_activity", "end_activity"]
+
+
+async def test_frames_leave_nothing_for_the_garbage_collector(call: Call, no_collector: None) -> None:
+    session = call.lead()
+    session.emit(ReplyStarted(1, "r1"))
+    call.speaks(400)
+    gc.collect()
+    for _ in range(500):
+        call.speaks(20)
+        session.emit(SpeechChunk(1, "r1", b"\1\0" * 480))
+    assert gc.collect() == 0

@@ -1,0 +1,66 @@
+"""The board of sessions: one leader at most, legal moves only."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.sessions.board import Role, SessionBoard
+
+
+def test_the_session_that_loses_the_lead_drains_and_hears_no_more() -> None:
+    board = SessionBoard()
+    first, second = board.open(), board.open()
+    board.lead(first)
+    assert board.lead(second) == first
+    assert (board.role(first), board.role(second)) == (Role.DRAINING, Role.LEADING)
+    assert board.hearing() == [second]
+
+
+def test_two_sessions_may_hear_at_once() -> None:
+    board = SessionBoard()
+    first, second = board.open(), board.open()
+    board.lead(first)
+    board.hear(second, True)
+    assert board.hearing() == [first, second]
+
+
+def test_a_draining_session_may_take_the_lead_back() -> None:
+    board = SessionBoard()
+    first, second = board.open(), board.open()
+    board.lead(first)
+    board.lead(second)
+    assert board.lead(first) == second
+    assert board.leader == first
+
+
+def test_leading_again_changes_nothing() -> None:
+    board = SessionBoard()
+    first = board.open()
+    board.lead(first)
+    assert board.lead(first) is None
+    assert board.lead_changes == 1
+
+
+def test_closing_the_leader_leaves_nobody_in_the_lead() -> None:
+    board = SessionBoard()
+    first = board.open()
+    board.lead(first)
+    assert board.close(first)
+    assert board.leader is None
+    assert board.hearing() == []
+    assert not board.close(first)
+
+
+def test_a_session_that_is_gone_cannot_lead() -> None:
+    board = SessionBoard()
+    first = board.open()
+    board.close(first)
+    with pytest.raises(ValueError, match="session 1 is not open"):
+        board.lead(first)
+
+
+def test_numbers_are_never_used_twice() -> None:
+    board = SessionBoard()
+    first = board.open()
+    board.close(first)
+    assert board.open() != first

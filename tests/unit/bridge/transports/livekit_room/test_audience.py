@@ -1,0 +1,60 @@
+"""What the room's events become, driven by hand: no server, no native room. Whole calls are in tests/e2e."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from livekit import rtc
+
+from bridge.core.words import EndReason, ParticipantJoined, ParticipantLeft, RoomEvent
+from bridge.transports.livekit_room.audience import Audience
+from bridge.transports.livekit_room.settings import LiveKitSettings
+
+
+class Remote:
+    name, kind, disconnect_reason = "", rtc.ParticipantKind.PARTICIPANT_KIND_SIP, rtc.DisconnectReason.CLIENT_INITIATED
+
+    def __init__(self, identity: str) -> None:
+        self.identity, self.attributes = identity, {"sip.callStatus": "active"}
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.handlers: dict[str, Callable[..., None]] = {}
+        self.told: list[RoomEvent] = []
+        self.ended: list[tuple[EndReason, str]] = []
+        room: Any = self
+        self.audience = Audience(
+            LiveKitSettings(room="lobby", close_on="participant_left"),
+            room,
+            None,
+            lambda *_: None,
+            spawn=lambda work, _: work.close(),
+            tell=self.told.append,
+            end=lambda reason, detail: self.ended.append((reason, detail)),
+        )
+        self.audience.listen(None)  # type: ignore[arg-type]
+
+    def on(self, event: str, handler: Callable[..., None]) -> None:
+        self.handlers[event] = handler
+
+    def off(self, event: str, handler: Callable[..., None]) -> None:
+        del self.handlers[event]
+
+
+async def test_a_phone_number_is_logged_for_debugging_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    bench, phone = Bench(), Remote("sip_+15550100")
+    bench.handlers["participant_connected"](phone)
+    bench.handlers["track_subscription_failed"](phone, "TR_1", "no such codec")
+    bench.handlers["participant_disconnected"](phone)
+    assert [type(event) for event in bench.told] == [ParticipantJoined, ParticipantLeft]
+    assert bench.ended == [(EndReason.PARTICIPANT_LEFT, "the first of the audience left (client_initiated)")]
+    warned = [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
+    assert warned == ["lobby: track TR_1 cannot be heard: no such codec"]
+    assert "sip_+15550100" in caplog.text
+    bench.audience.forget()
+    assert bench.handlers == {}

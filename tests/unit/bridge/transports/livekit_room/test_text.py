@@ -1,0 +1,197 @@
+"""The writer against a stand-in for the SDK's room: what is sent, in what order, and what a failure costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bridge.core.words import AgentState, Caption, ParticipantId
+from bridge.transports.livekit_room import text as text_module
+from bridge.transports.livekit_room.text import TextWriter
+
+ANN = ParticipantId("ann")
+
+
+class Stream:
+    def __init__(self, room: Room, name: str) -> None:
+        self.room, self.name = room, name
+
+    async def write(self, text: str) -> None:
+        self.room.sent.append(("write", self.name, text))
+        if self.room.broken:
+            raise ConnectionError("no data channel")
+
+    async def aclose(self, attributes: dict[str, str] | None = None) -> None:
+        self.room.sent.append(("close", self.name, attributes))
+
+
+class Room:
+    identity = "agent"
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.broken = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.state_gate = asyncio.Event()
+        self.state_gate.set()
+        self.local_participant = self
+
+    async def set_attributes(self, attributes: dict[str, str]) -> None:
+        await self.state_gate.wait()
+        self.sent.append(("state", attributes["lk.agent.state"]))
+
+    async def stream_text(self, *, topic: str, attributes: dict[str, str], sender_identity: str | None) -> Stream:
+        await self.gate.wait()
+        name = attributes["lk.segment_id"]
+        self.sent.append(("open", name, attributes["lk.transcription_final"], sender_identity))
+        return Stream(self, name)
+
+    async def publish_transcription(self, packet: Any) -> None:
+        segment = packet.segments[0]
+        self.sent.append(("packet", packet.participant_identity, packet.track_sid, segment.text, segment.final))
+
+
+@asynccontextmanager
+async def writing(room: Room, *, legacy: bool = False) -> AsyncIterator[TextWriter]:
+    stand_in: Any = room
+    writer = TextWriter(stand_in, track_of=lambda who: f"track of {who}", wants_legacy=lambda: legacy)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(writer.run(), name="text")
+        yield writer
+        writer.stop()
+        await asyncio.wait((task,))
+
+
+async def test_words_do_not_wait_for_a_state_that_nobody_confirms() -> None:
+    room = Room()
+    room.state_gate.clear()
+    async with writing(room) as writer:
+        writer.show_state(AgentState.SPEAKING)
+        await asyncio.sleep(0.01)
+        writer.show_caption(Caption("s", None, "Hello", True))
+        await asyncio.sleep(0.01)
+        assert ("close", "s", {"lk.transcription_final": "true"}) in room.sent
+        room.state_gate.set()
+    assert room.sent[-1] == ("state", "speaking")
+
+
+async def test_an_agents_segment_is_opened_once_and_closed_as_final() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        for caption in (
+            Caption("s", None, "Good ", False),
+            Caption("s", None, "day.", False),
+            Caption("s", None, "", True),
+        ):
+            writer.show_caption(caption)
+            await asyncio.sleep(0.01)
+    assert room.sent == [
+        ("open", "s", "false", None),
+        ("write", "s", "Good "),
+        ("write", "s", "day."),
+        ("close", "s", {"lk.transcription_final": "true"}),
+    ]
+
+
+async def test_a_users_update_is_a_stream_of_its_own() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("u", ANN, "Hel", False))
+        await asyncio.sleep(0.01)
+        writer.show_caption(Caption("u", ANN, "Hello", True))
+    assert room.sent == [
+        ("open", "u", "false", "ann"),
+        ("write", "u", "Hel"),
+        ("close", "u", None),
+        ("open", "u", "true", "ann"),
+        ("write", "u", "Hello"),
+        ("close", "u", None),
+    ]
+
+
+async def test_while_busy_only_the_newest_state_is_kept() -> None:
+    room = Room()
+    room.state_gate.clear()
+    async with writing(room) as writer:
+        writer.show_state(AgentState.LISTENING)
+        await asyncio.sleep(0.01)
+        for state in (AgentState.THINKING, AgentState.SPEAKING):
+            writer.show_state(state)
+        room.state_gate.set()
+    assert room.sent == [("state", "listening"), ("state", "speaking")]
+
+
+async def test_a_state_does_not_wait_for_captions() -> None:
+    room = Room()
+    room.gate.clear()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("a", ANN, "One", True))
+        writer.show_state(AgentState.THINKING)
+        await asyncio.sleep(0.01)
+        assert room.sent == [("state", "thinking")]
+        room.gate.set()
+
+
+async def test_a_broken_stream_is_counted_and_the_segment_goes_on_in_another() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        room.broken = True
+        writer.show_caption(Caption("s", None, "lost", False))
+        await asyncio.sleep(0.01)
+        room.broken = False
+        writer.show_caption(Caption("s", None, "kept", True))
+        await asyncio.sleep(0.01)
+        assert writer.failed == 1
+    assert [sent[0] for sent in room.sent] == ["open", "write", "open", "write", "close"]
+
+
+async def test_a_send_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "_SEND_TIMEOUT_S", 0.02)
+    room = Room()
+    room.gate.clear()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("a", ANN, "One", True))
+        await asyncio.sleep(0.1)
+        room.gate.set()
+        writer.show_caption(Caption("b", ANN, "Two", True))
+        await asyncio.sleep(0.05)
+        assert writer.failed == 1
+    assert room.sent[0][1] == "b"
+
+
+async def test_stopping_sends_what_waits_and_closes_what_is_open() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("s", None, "Good", False))
+        await asyncio.sleep(0.01)
+        writer.show_caption(Caption("s", None, "bye", False))
+    assert room.sent[-2:] == [("write", "s", "bye"), ("close", "s", {"lk.transcription_final": "true"})]
+
+
+async def test_open_segments_are_bounded() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        for number in range(18):
+            writer.show_caption(Caption(str(number), None, "x", False))
+        await asyncio.sleep(0.05)
+        assert writer.forced_closes == 2
+    assert [sent[1] for sent in room.sent if sent[0] == "close"] == [str(number) for number in range(18)]
+
+
+async def test_packets_for_older_clients_carry_the_whole_text() -> None:
+    room = Room()
+    async with writing(room, legacy=True) as writer:
+        writer.show_caption(Caption("s", None, "Good ", False))
+        await asyncio.sleep(0.01)
+        writer.show_caption(Caption("s", None, "day.", True))
+        writer.show_caption(Caption("u", ANN, "Hello", True))
+    assert [sent for sent in room.sent if sent[0] == "packet"] == [
+        ("packet", "agent", "track of None", "Good ", False),
+        ("packet", "agent", "track of None", "Good day.", True),
+        ("packet", "ann", "track of ann", "Hello", True),
+    ]

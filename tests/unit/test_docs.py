@@ -1,0 +1,54 @@
+"""What the documents name is there: files, commands, counters, make targets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from bridge.cli import main
+from bridge.facade import RoomBridge
+from bridge.transports.loopback import LoopbackRoom
+from providers.scripted.model import ScriptedModel
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith(("https://", "http://", "#")):
+            assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_and_option_that_is_shown_exists(document: Path) -> None:
+    for name, rest in re.findall(r"\broombridge ([a-z]+)((?: [^`\n|]*)?)", document.read_text(encoding="utf-8")):
+        if name not in main.commands:
+            assert f"`roombridge {name}" not in document.read_text(encoding="utf-8"), name
+            continue
+        known = {option for parameter in main.commands[name].params for option in (*parameter.opts, "--help")}
+        assert {word for word in re.findall(r"--[a-z-]+", rest)} <= known, f"{name} {rest}"
+
+
+def test_every_make_target_that_is_shown_exists() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for document in DOCUMENTS:
+        # In a code block or in backquotes, where variables may stand before the target.
+        for words in re.findall(r"(?:^|`)make((?: [A-Z_]+=\S+)*) ([a-z0-9-]+)", document.read_text(), re.M):
+            assert words[1] in targets, f"{document.name}: make {words[1]}"
+
+
+async def test_every_counter_that_operators_are_told_of_exists() -> None:
+    alarms = (ROOT / "docs" / "operations.md").read_text().partition("Worth an alarm")[2]
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", alarms))
+    counters = {name for name in named if re.match(r"(outbox|playout|first_words|control|loop)\.", name)}
+    room = LoopbackRoom()
+    async with RoomBridge(room, ScriptedModel()) as bridge:
+        while bridge.leader is None:  # noqa: ASYNC110 - the lead has no event of its own
+            await asyncio.sleep(0.01)
+        told = bridge.snapshot().counters
+    assert counters and counters <= told.keys()
