@@ -1,0 +1,1 @@
+"""Small programs that run as they are: python -m examples.NAME."""
