@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         SessionEvent,
         SessionStart,
         SpeechModel,
+        Standby,
         ToolSpec,
     )
     from providers.errors import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ProviderRejected,
         ProviderUnavailable,
         ResumeRefused,
+        ResumeTooSoon,
         SessionEnded,
         SettingRefused,
         SetupTimeout,
@@ -44,6 +46,7 @@ __all__ = [
     "ProviderRejected",
     "ProviderUnavailable",
     "ResumeRefused",
+    "ResumeTooSoon",
     "ScriptedModel",
     "SessionEnded",
     "SessionEvent",
@@ -52,13 +55,15 @@ __all__ = [
     "SetupTimeout",
     "SpeechModel",
     "SpeechSettings",
+    "Standby",
     "ToolSpec",
 ]
 
 _HOMES = {
-    "providers.contract": "Capabilities HistoryItem ModelSession SessionEvent SessionStart SpeechModel ToolSpec",
+    "providers.contract": "Capabilities HistoryItem ModelSession SessionEvent SessionStart SpeechModel Standby "
+    "ToolSpec",
     "providers.errors": "NeedsNewSession ProviderError ProviderRejected ProviderUnavailable ResumeRefused "
-    "SessionEnded SettingRefused SetupTimeout",
+    "ResumeTooSoon SessionEnded SettingRefused SetupTimeout",
     "providers.gemini.model": "GeminiModel",
     "providers.openai.model": "OpenAIModel",
     "providers.scripted.model": "ScriptedModel",

@@ -41,6 +41,7 @@ __all__ = [
     "SessionState",
     "SpeechChunk",
     "SpeechModel",
+    "Standby",
     "TextChunk",
     "Thought",
     "ToolCall",
@@ -327,8 +328,18 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The model may go on speaking while a tool runs."""
     truncation: Truncation = Truncation.NONE
     resumption: bool = False
+    """Sessions hand out handles (`ResumptionUpdate`), and `SessionStart.resume` takes them."""
+    overlapping_resume: bool = False
+    """A handle may be used while the session's earlier connection is open. False: close that one first."""
+    seed_items: int = 128
+    """Lines of `SessionStart.history` that it takes at most; 0: none. More is cut, the oldest first."""
+    seed_chars: int = 32_000
+    """Characters in all of them together, at most. A quarter of the context even at one token for each."""
+    repairable_memory: bool = False
+    """While nobody speaks, a note of what was heard may be added to what it remembers: `send_text(respond=False)`."""
     in_place_update: frozenset[str] = frozenset()
-    """Of `instructions`, `tools`, `voice`: those that `update` can change in a running session."""
+    """Of `instructions`, `tools`, `voice`: those that `update` can change in a running session. What is not in it
+    needs a new session; one resumed by its handle takes changes too."""
     turn_detector: TurnDetector = TurnDetector.PROVIDER
     interrupts_on_speech: bool = True
     """The provider itself cuts its reply when the user speaks. False under `interrupt_response = false`."""
@@ -338,6 +349,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The provider detects the end of speech only if silence keeps arriving."""
     duplex: bool = False
     max_session_s: float | None = None
+    """A connection ends at this age, with or without a go-away before it, s. None: no such cap is known."""
     voices: tuple[str, ...] = ()
     """Known names; empty when any is accepted."""
 
@@ -370,7 +382,8 @@ class SessionStart(msgspec.Struct, frozen=True, kw_only=True):
     resume: str = ""
     """Newest resumption handle; empty opens a fresh session. Raises `ResumeRefused` when the handle is dead."""
     history: tuple[HistoryItem, ...] = ()
-    """Seeds a fresh session; does not make the model speak."""
+    """Seeds a fresh session; does not make the model speak. Empty lines are left out, and what is more than
+    `Capabilities.seed_items` and `seed_chars` allow is cut, the oldest first: a `WarningReported` says so."""
     instructions: str | None = None
     """Overrides the configured instructions for this session."""
     tools: tuple[ToolSpec, ...] | None = None
@@ -525,6 +538,35 @@ class ModelSession(Protocol):
         ...
 
 
+class Standby(Protocol):
+    """A connection that is dialled and upgraded, and waits for its setup: what a change of session can have in advance.
+
+    Nobody has to watch it. One that dies, or waits longer than `ConnectionSettings.standby_s`, closes by itself, and
+    `connect` then dials anew.
+    """
+
+    @property
+    def alive(self) -> bool:
+        """Would `connect` find it waiting? False once it is used, closed, dead or too old."""
+        ...
+
+    @property
+    def best_before(self) -> float:
+        """When it will have waited too long, on the clock of the event loop."""
+        ...
+
+    async def connect(self, start: SessionStart | None = None) -> ModelSession:
+        """Send the setup and return the session READY. Once: SessionEnded when it was used or closed before.
+
+        Else as `SpeechModel.connect`. `SettingRefused` leaves it waiting; any other error ends it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Hang up, unless it has become a session. Bounded; safe to call twice."""
+        ...
+
+
 class SpeechModel(Protocol):
     """A configured model, ready to be connected to."""
 
@@ -534,12 +576,28 @@ class SpeechModel(Protocol):
         ...
 
     @property
+    def endpoint(self) -> str:
+        """Where its sessions are opened: host and model, and whose account where that is known. Holds no secret.
+
+        Two models of one endpoint succeed and fail together: the key of `providers.health.HealthBook`.
+        """
+        ...
+
+    @property
     def capabilities(self) -> Capabilities: ...
 
     async def connect(self, start: SessionStart | None = None) -> ModelSession:
         """Open a session and return it READY.
 
-        Bounded by the connect and setup timeouts. Raises `ProviderUnavailable`, `SetupTimeout`, `ProviderRejected` or
-        `ResumeRefused`; nothing stays open behind an error, or behind a cancellation.
+        Bounded by the connect and setup timeouts. Raises `ProviderUnavailable`, `SetupTimeout`, `ResumeTooSoon`,
+        `ProviderRejected` or `ResumeRefused`; nothing stays open behind an error, or behind a cancellation.
+        """
+        ...
+
+    async def stand_by(self) -> Standby:
+        """Dial and upgrade a connection now, to be set up later. Whoever asks for it uses or closes it.
+
+        Bounded by the connect timeout; credentials are fetched for it. Raises `ProviderUnavailable` or
+        `ProviderRejected`; nothing stays open behind an error, or behind a cancellation.
         """
         ...

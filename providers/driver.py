@@ -33,7 +33,7 @@ from providers.outbox import AudioOutbox, OutboxFull
 from providers.settings import ConnectionSettings
 from providers.signal.formats import AudioFormat
 
-__all__ = ["DriverSession", "ProtocolCore", "open_session"]
+__all__ = ["DriverSession", "ProtocolCore", "dial_link", "open_session", "set_up"]
 
 _log = logging.getLogger("providers.driver")
 
@@ -122,12 +122,22 @@ async def open_session(
     Raises: what the core's `Closed.error` says of a connection that ended before it was ready; SetupTimeout;
     ProviderUnavailable; whatever `dial` raises. Nothing stays open behind an error or a cancellation.
     """
+    link = await dial_link(dial, connection)
+    return await set_up(core, link, start.number, connection)
+
+
+async def dial_link(dial: Callable[[], Awaitable[Link]], connection: ConnectionSettings) -> Link:
+    """What `dial` opens, bounded by `connect_timeout_s`. Raises: ProviderUnavailable; whatever `dial` raises."""
     try:
         async with asyncio.timeout(connection.connect_timeout_s):
-            link = await dial()
+            return await dial()
     except TimeoutError as error:
         raise ProviderUnavailable(f"not connected within {connection.connect_timeout_s:g} s") from error
-    session = DriverSession(core, link, start.number, connection)
+
+
+async def set_up(core: ProtocolCore, link: Link, number: int, connection: ConnectionSettings) -> DriverSession:
+    """A READY session over an open link that nobody uses yet. Raises and promises as `open_session` does."""
+    session = DriverSession(core, link, number, connection)
     try:
         await session._set_up()
     except BaseException:
@@ -138,7 +148,7 @@ async def open_session(
 
 
 class DriverSession:
-    """A `ModelSession` over a link. Made by `open_session`."""
+    """A `ModelSession` over a link. Made by `open_session` or `set_up`."""
 
     def __init__(self, core: ProtocolCore, link: Link, number: int, connection: ConnectionSettings) -> None:
         self._core = core

@@ -2,7 +2,8 @@
 
 ProviderError
 ├── ProviderUnavailable     socket lost, server overloaded, stalled: back off and try again
-│   └── SetupTimeout        connected, but the provider did not get ready in time
+│   ├── SetupTimeout        connected, but the provider did not get ready in time
+│   └── ResumeTooSoon       the session's earlier connection seems to be open still: close it, ask again soon
 ├── ProviderRejected        key, model, quota or setup refused: do not retry, tell the operator which setting
 ├── ResumeRefused           the handle is expired or unknown: open a fresh session
 ├── NeedsNewSession         this change cannot be made in place: open a new session with it
@@ -20,6 +21,7 @@ __all__ = [
     "ProviderRejected",
     "ProviderUnavailable",
     "ResumeRefused",
+    "ResumeTooSoon",
     "SessionEnded",
     "SettingRefused",
     "SetupTimeout",
@@ -45,18 +47,27 @@ class SetupTimeout(ProviderUnavailable):
     """The connection opened, but the provider was not ready in time."""
 
 
+class ResumeTooSoon(ProviderUnavailable):
+    """Refused while the session's earlier connection is open (or so the service says). Close that one and ask again
+    soon; if it stays so, a fresh session with the history needs no handle."""
+
+
 class ProviderRejected(ProviderError):
     """Key, model, quota or setup refused. Do not retry; tell the operator which setting to mend."""
 
-    def __init__(self, message: str, *, code: int | None = None, mend: str = "") -> None:
+    def __init__(self, message: str, *, code: int | None = None, mend: str = "", endpoint_wide: bool = False) -> None:
         super().__init__(f"{message} ({mend})" if mend else message)
         self.code = code
         self.mend = mend
         """What the operator can do, in one sentence."""
+        self.endpoint_wide = endpoint_wide
+        """Key, quota, billing, model access, certificate: every session there is refused alike. False: it may be this
+        session's own settings."""
 
 
 class ResumeRefused(ProviderError):
-    """The resumption handle is expired or unknown. Open a fresh session and seed it with what was heard."""
+    """The resumption handle is expired or unknown, or what it leads to does not live. Open a fresh session and seed it
+    with what was heard."""
 
 
 class NeedsNewSession(ProviderError):

@@ -14,7 +14,7 @@ import msgspec
 
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable
 
-__all__ = ["network_error", "place", "redact", "refusal", "retry_after_s", "secrets_in"]
+__all__ = ["network_error", "place", "proxy_refusal", "redact", "refusal", "retry_after_s", "secrets_in"]
 
 _FATAL_CODES = {
     "insufficient_quota",
@@ -24,6 +24,9 @@ _FATAL_CODES = {
     "invalid_api_key",
 }
 """OpenAI says these with 429 or 401; none of them heals by waiting."""
+
+_FATAL_WORDS = ("check your plan and billing",)
+"""Google says it with 429, for a quota that is used up; its close 1011 with these words is final too."""
 
 _SHORT = 300
 """Characters of a provider's own words that an error repeats."""
@@ -89,8 +92,10 @@ def refusal(
     if said:
         text = f"{text}: {redact(said, secrets)[:_SHORT]}"
     if status in (408, 425, 429) or status >= 500:
-        if code in _FATAL_CODES:
-            return ProviderRejected(text, code=status, mend="see to the account's quota and billing")
+        if code in _FATAL_CODES or any(word in said for word in _FATAL_WORDS):
+            return ProviderRejected(
+                text, code=status, mend="see to the account's quota and billing", endpoint_wide=True
+            )
         return ProviderUnavailable(text, code=status, retry_after_s=retry_after_s(headers.get("Retry-After")))
     if status in (401, 403):
         mend = "check the API key or token, and what it is allowed to use"
@@ -100,7 +105,16 @@ def refusal(
         mend = f"set the base URL to where it points: {place(headers.get('Location', ''))}"
     else:
         mend = "check the model name, the base URL and the API key"
-    return ProviderRejected(text, code=status, mend=mend)
+    return ProviderRejected(text, code=status, mend=mend, endpoint_wide=status in (401, 403, 404))
+
+
+def proxy_refusal(url: str, status: int) -> ProviderError:
+    """What a proxy's answer to CONNECT means: it wants a password or forbids the host, or it could not get through."""
+    text = f"the proxy answered HTTP {status} and did not let us through to {place(url)}"
+    if status in (401, 403, 407):
+        mend = "check the user, the password and the rules behind connection.proxy"
+        return ProviderRejected(text, code=status, mend=mend, endpoint_wide=True)
+    return ProviderUnavailable(text, code=status)
 
 
 def network_error(url: str, error: Exception, secrets: frozenset[str] = frozenset()) -> ProviderError:
@@ -109,6 +123,7 @@ def network_error(url: str, error: Exception, secrets: frozenset[str] = frozense
         return ProviderRejected(
             f"{place(url)}: the certificate is not trusted: {error.verify_message}",
             mend="name its authority in connection.ca_file",
+            endpoint_wide=True,
         )
     said = redact(str(error), secrets)[:_SHORT] or type(error).__name__
     return ProviderUnavailable(f"cannot connect to {place(url)}: {said}")

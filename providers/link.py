@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidProxy,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
     ProxyError,
@@ -30,7 +31,7 @@ from websockets.protocol import Event, State
 from websockets.proxy import parse_proxy
 
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, SettingRefused
-from providers.handshake import network_error, place, refusal, secrets_in
+from providers.handshake import network_error, place, proxy_refusal, refusal, secrets_in
 from providers.settings import ConnectionSettings
 
 __all__ = ["MAX_MESSAGE_BYTES", "Link", "LinkUser", "WebSocketLink", "check_connection"]
@@ -62,7 +63,8 @@ class LinkUser(Protocol):
         ...
 
     def link_closed(self, code: int, reason: str) -> None:
-        """The end, exactly once. `code` is the WebSocket close code, 1006 when the connection vanished."""
+        """The end, exactly once. `code` is the other side's WebSocket close code; 1006 when the connection vanished, or
+        had to be ended because of what came."""
         ...
 
 
@@ -240,6 +242,8 @@ class WebSocketLink:
             raise SettingRefused("connection.proxy", place(error.proxy), error.msg) from None
         except ImportError as error:
             raise ProviderRejected(f"cannot use this proxy: {error}", mend="pip install python-socks") from None
+        except InvalidProxyStatus as error:
+            raise proxy_refusal(url, error.response.status_code) from None
         except ProxyError as error:
             raise ProviderUnavailable(f"the proxy did not let us through to {place(url)}: {error}") from None
         except (OSError, InvalidHandshake, EOFError) as error:
@@ -317,7 +321,8 @@ class WebSocketLink:
         if received is not None:
             self._end = (int(received.code), received.reason)
         elif self._protocol.parser_exc is not None and sent is not None:
-            self._end = (int(sent.code), f"we refused what came: {sent.reason}")
+            # Our own code (1002, 1007, 1009) stands for their fault; read as theirs it would mean that we were wrong.
+            self._end = (1006, f"we refused what came: {int(sent.code)} {sent.reason}")
         else:
             self._end = (1006, self._abort_reason or (str(error) if error is not None else "the connection was lost"))
         self._connection.link = None

@@ -99,6 +99,9 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """From the open socket to a ready session, s."""
     close_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
     """For the goodbye, s."""
+    standby_s: Annotated[float, Meta(gt=0, le=300)] = 8.0
+    """How long a connection that was dialled ahead may wait for its setup, s; then it is closed, and dialled anew when
+    it is needed. Servers do not say how long they let one wait."""
     ping_interval_s: Annotated[float, Meta(gt=0, le=600)] = 20.0
     """Keeps middleboxes awake, s."""
     stall_timeout_s: Annotated[float, Meta(ge=5, le=600)] = 60.0

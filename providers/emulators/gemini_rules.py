@@ -107,7 +107,16 @@ def _check_tools(tools: list[dict[str, Any]], rules: ModelRules) -> None:
 
 
 def check_content(turns: list[dict[str, Any]], backend: Backend, rules: ModelRules) -> None:
-    """Roles of `clientContent` turns. Raises `Refused`."""
+    """Roles, parts and size of `clientContent` turns. Raises `Refused`."""
+    characters = 0
+    for turn in turns:
+        parts = turn.get("parts", [])
+        if not parts or any(part in ({}, {"text": ""}) for part in parts):
+            raise Refused(1007, INVALID_ARGUMENT)
+        characters += sum(len(part.get("text", "").encode()) for part in parts)
+    # More than the context holds ends like any bad request. Four bytes of text are about one token.
+    if characters // 4 > rules.context_tokens:
+        raise Refused(1007, INVALID_ARGUMENT)
     for turn in turns:
         role = turn.get("role")
         if role == "system" and backend is Backend.VERTEX:
@@ -116,6 +125,8 @@ def check_content(turns: list[dict[str, Any]], backend: Backend, rules: ModelRul
             continue
         if role not in ("user", "model"):
             raise Refused(1007, INVALID_ARGUMENT)
+    if turns and turns[-1].get("role") == "model" and not rules.history_config:
+        raise Refused(1007, INVALID_ARGUMENT)  # older models need a user turn at the end
 
 
 def check_tool_response(answer: dict[str, Any], backend: Backend, rules: ModelRules) -> None:

@@ -94,7 +94,13 @@ class GeminiWire(VendorWire):
     # ----------------------------------------------------------------------------------------------------- incoming
 
     def on_open(self) -> None:
-        """The service says nothing before the setup."""
+        """The service says nothing before the setup, and does not wait for it for ever."""
+        if self.scenario.session.setup_within_s is not None:
+            self.later(self.scenario.session.setup_within_s, self._set_up_too_late)
+
+    def _set_up_too_late(self) -> None:
+        if not self.setup:
+            self.close(1011, "Deadline expired before operation could complete.")
 
     def on_message(self, message: str | bytes) -> None:
         try:
@@ -391,9 +397,12 @@ class GeminiWire(VendorWire):
             update["lastConsumedClientMessageIndex"] = str(self._messages)
         self._say({"sessionResumptionUpdate": update}, "session_resumption_update")
 
-    def on_close(self, code: int, reason: str) -> None:
+    def on_goodbye(self) -> None:
         if self._session is not None:
             self._session.open_connections.discard(self.number)
+
+    def on_close(self, code: int, reason: str) -> None:
+        self.on_goodbye()
 
     def _serve(self, label: str, **content: Any) -> None:
         self._say({"serverContent": content}, label)

@@ -7,6 +7,8 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
 
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 
 from providers.emulators.wire import Refusal, UpgradeRequest
 
@@ -18,8 +20,11 @@ PostHandler = Callable[[UpgradeRequest, bytes], Refusal]
 _MAX_REQUEST = 1 << 20
 
 
-def answering_posts(handler: PostHandler) -> type[ServerConnection]:
-    """A connection class that gives POST requests to `handler`, and everything else to the WebSocket server."""
+def answering_posts(handler: PostHandler, goodbye: Callable[[ServerConnection], None]) -> type[ServerConnection]:
+    """A connection class that gives POST requests to `handler`, and everything else to the WebSocket server.
+
+    `goodbye` is called as soon as a client's close frame is read; the server itself hears of it when TCP has ended too.
+    """
 
     class PostingConnection(ServerConnection):
         _first = b""
@@ -43,6 +48,11 @@ def answering_posts(handler: PostHandler) -> type[ServerConnection]:
                 self._first = b""
                 self.transport.write(answer)
                 self.transport.close()
+
+        def process_event(self, event: Event) -> None:
+            super().process_event(event)
+            if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+                goodbye(self)
 
     return PostingConnection
 

@@ -69,7 +69,13 @@ class Conversation:
         self.items.insert(position, item)
         return self.items[position - 1].id if position else None
 
-    def creation_refusal(self, item: dict[str, Any], after: str | None) -> Problem | None:
+    def creation_refusal(self, item: dict[str, Any], after: str | None, context_tokens: int) -> Problem | None:
+        """Args: context_tokens is the model's; a text that alone would fill it is refused."""
+        for index, part in enumerate(item.get("content", [])):
+            # Four bytes of text are about one token.
+            if isinstance(part.get("text"), str) and len(part["text"].encode()) > 4 * context_tokens:
+                said = f"Invalid 'item.content[{index}].text': string too long."
+                return Problem("string_above_max_length", said, f"item.content[{index}].text")
         item_id = item.get("id")
         if item_id is not None and len(item_id) > 32:
             said = f"Invalid 'item.id': string too long. Expected at most 32 characters, got {len(item_id)}."

@@ -14,6 +14,7 @@ from providers.emulators.openai_response import Response
 from providers.emulators.openai_schema import Problem, check
 from providers.emulators.openai_session import EffectiveSession
 from providers.emulators.wire import UpgradeRequest, VendorWire
+from providers.openai.catalog import model_facts
 from providers.scripted.acts import (
     Act,
     CallTools,
@@ -203,7 +204,7 @@ class OpenAIWire(VendorWire):
 
     def _create_item(self, event: dict[str, Any]) -> None:
         item, after = event["item"], event.get("previous_item_id")
-        problem = self.conversation.creation_refusal(item, after)
+        problem = self.conversation.creation_refusal(item, after, model_facts(self.session.model).context_tokens)
         if problem is None and item["type"] == "function_call_output":
             call_id = item["call_id"]
             if not self.mind.expects_result(call_id):

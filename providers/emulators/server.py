@@ -147,6 +147,7 @@ class EmulatorServer:
         self._accepted = asyncio.Event()
         self._leaving = asyncio.Event()
         self._upgraded: WeakKeyDictionary[ServerConnection, Connection] = WeakKeyDictionary()
+        self._open: WeakKeyDictionary[ServerConnection, Connection] = WeakKeyDictionary()
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -173,7 +174,7 @@ class EmulatorServer:
             self._port,
             ssl=self._tls,
             process_request=self._upgrade,
-            create_connection=answering_posts(self._post),
+            create_connection=answering_posts(self._post, self._goodbye),
             compression=None,
             ping_interval=None,
             open_timeout=_OPEN_TIMEOUT_S,
@@ -224,6 +225,11 @@ class EmulatorServer:
         self._upgraded[socket] = Connection(number, wire, self._log_limit)
         return None
 
+    def _goodbye(self, socket: ServerConnection) -> None:
+        connection = self._open.get(socket)
+        if connection is not None:
+            connection.wire.on_goodbye()
+
     def _post(self, request: UpgradeRequest, body: bytes) -> Refusal:
         post: PostHandler | None = getattr(self.vendor, "post", None)
         return Refusal(405, headers={"Allow": "GET"}) if post is None else post(request, body)
@@ -237,7 +243,7 @@ class EmulatorServer:
     # ------------------------------------------------------------------------------------------------ connection
 
     async def _talk(self, socket: ServerConnection) -> None:
-        connection = self._upgraded.pop(socket)
+        connection = self._open[socket] = self._upgraded.pop(socket)
         connection.opened_at = time.monotonic()
         self.stats.accepted += 1
         self.connections.append(connection)

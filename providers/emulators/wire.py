@@ -108,6 +108,9 @@ class VendorWire(ABC):
     def on_message(self, message: str | bytes) -> None: ...
     @abstractmethod
     def render(self, act: Act) -> None: ...
+    def on_goodbye(self) -> None:  # noqa: B027
+        """The client's close frame was read: what the service frees at once. `on_close` follows when TCP has ended."""
+
     def on_close(self, code: int, reason: str) -> None:  # noqa: B027
         """Override where the vendor has something to free; most wires have nothing."""
 

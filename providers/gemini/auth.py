@@ -76,7 +76,9 @@ class GoogleCredentials:
             from google.auth.transport.requests import Request
         except ImportError as error:
             raise ProviderRejected(
-                "Vertex needs google-auth", mend="install the extra `vertex`: pip install 'roombridge[vertex]'"
+                "Vertex needs google-auth",
+                mend="install the extra `vertex`: pip install 'roombridge[vertex]'",
+                endpoint_wide=True,
             ) from error
         try:
             if self._credentials is None:
@@ -88,12 +90,15 @@ class GoogleCredentials:
         except google.auth.exceptions.RefreshError as error:
             # The text of a refresh error can quote the answer of the token service.
             raise ProviderRejected(
-                "Google refused the credentials", mend="renew them: gcloud auth application-default login"
+                "Google refused the credentials",
+                mend="renew them: gcloud auth application-default login",
+                endpoint_wide=True,
             ) from error
         except google.auth.exceptions.GoogleAuthError as error:
             raise ProviderRejected(
                 "no usable Google credentials",
                 mend="set GOOGLE_APPLICATION_CREDENTIALS or run gcloud auth application-default login",
+                endpoint_wide=True,
             ) from error
         headers = {"Authorization": f"Bearer {self._credentials.token}"}
         quota_project = self._quota_project or getattr(self._credentials, "quota_project_id", None)

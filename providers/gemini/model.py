@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-from providers.contract import Capabilities, ModelSession, SessionStart
+from providers.contract import Capabilities, ModelSession, SessionStart, Standby
 from providers.driver import open_session
 from providers.gemini.auth import ApiKey, Credential, EphemeralToken, credential
 from providers.gemini.checks import problems
@@ -15,6 +16,7 @@ from providers.gemini.settings import GeminiSettings
 from providers.gemini.setup import capabilities, plan_session
 from providers.link import Link, WebSocketLink, check_connection
 from providers.settings import ConnectionSettings, SpeechSettings
+from providers.standby import stand_by
 
 __all__ = ["GeminiModel"]
 
@@ -68,18 +70,27 @@ class GeminiModel:
         return self._capabilities
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Where sessions are opened, for `roombridge check`. Holds no secret."""
-        return self._place
+    def endpoint(self) -> str:
+        """See `SpeechModel.endpoint`. On Vertex the project is part of the model's path."""
+        key = f" by {self._own.api_key_env}" if self._own.api_key_env else ""
+        return f"{urlsplit(self._place.url).netloc} {self._place.model_path}{key}"
 
     async def connect(self, start: SessionStart | None = None) -> ModelSession:
         """See `SpeechModel.connect`. Raises SettingRefused too, for an override that the model cannot serve."""
         start = start or SessionStart()
+        return await open_session(await self._protocol(start), self._dial, start, self._connection)
+
+    async def stand_by(self) -> Standby:
+        """See `SpeechModel.stand_by`."""
+        return await stand_by(self._dial, self._protocol, self._connection)
+
+    async def _protocol(self, start: SessionStart) -> GeminiProtocol:
         # Voice samples and pictures are files: read off the loop, afresh for each session.
         reads_files = self._own.cloned_voice is not None or self._own.avatar is not None
         planned = (self._speech, self._own, self._place, start)
-        plan = await asyncio.to_thread(plan_session, *planned) if reads_files else plan_session(*planned)
-        return await open_session(GeminiProtocol(plan), self._dial, start, self._connection)
+        return GeminiProtocol(
+            await asyncio.to_thread(plan_session, *planned) if reads_files else plan_session(*planned)
+        )
 
     async def _dial(self) -> Link:
         # Asked for again at each connect: tokens of Vertex live an hour, calls may live longer.

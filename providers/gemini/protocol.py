@@ -99,7 +99,8 @@ class GeminiProtocol:
         """The last events, ending with `Closed`."""
         _log.info("session %d closed: %d %s", self._number, code, reason or "(no reason)")
         events = self._take_notes()
-        error = close_error(code, reason, ready=self._ready, resumed=self._plan.resumed)
+        served = self._decoder.replies.last is not None
+        error = close_error(code, reason, ready=self._ready, resumed=self._plan.resumed, served=served)
         self._ready = False
         self._decoder.ended(events)
         events.append(Closed(session=self._number, code=code, reason=reason, error=error))
@@ -143,6 +144,8 @@ class GeminiProtocol:
         events.append(ready)
         if self._plan.history or self._history_announced:
             self._out.append(_encode(self._history()))
+        if self._plan.history_cut:
+            events.append(self._warning("history_cut", self._plan.history_cut))
         self._out.extend(self._held)
         self._held.clear()
 

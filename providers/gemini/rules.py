@@ -78,6 +78,8 @@ class ModelRules(msgspec.Struct, frozen=True, kw_only=True):
     """After `clientContent` with `turnComplete` it generates only when a `realtimeInput.text` follows."""
     history_config: bool = True
     """Takes `historyConfig`; the others need a seeded history that ends with a user turn."""
+    context_tokens: int = 131_072
+    """What it can keep in mind. 0: it holds no conversation that could be seeded."""
     context_update: frozenset[Backend] = frozenset()
     """Where `contextUpdate` is documented for it."""
 
@@ -111,6 +113,7 @@ MODELS: tuple[ModelRules, ...] = (
         tools=False,
         video=False,
         translation=True,
+        context_tokens=0,
     ),
     ModelRules(
         pattern="gemini-3.5-transcribe-live*",
@@ -118,6 +121,7 @@ MODELS: tuple[ModelRules, ...] = (
         speech=False,
         tools=False,
         video=False,
+        context_tokens=0,
     ),
     ModelRules(
         pattern="gemini-2.5-flash-native-audio*",
@@ -153,6 +157,7 @@ MODELS: tuple[ModelRules, ...] = (
         code_tools=True,
         nudged=False,
         history_config=False,
+        context_tokens=32_768,
     ),
 )
 """First match wins, so the longer names come first."""
@@ -167,6 +172,7 @@ UNKNOWN_MODEL = ModelRules(
     affective=True,
     avatar=True,
     translation=True,
+    context_tokens=32_768,
 )
 
 

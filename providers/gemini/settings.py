@@ -183,6 +183,9 @@ class GeminiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What compression leaves, tokens. None: half the trigger."""
     history_in_client_content: bool | None = None
     """Announce an initial history. None: when a session is seeded and the model knows it."""
+    repair_memory: bool = False
+    """Tell the model, while nobody speaks, what of an interrupted reply was not heard. Off: not verified with the
+    service, and a new session is told anyway."""
     update_by: Literal["auto", "context_update", "system_turn", "new_session"] = "auto"
     """How instructions and tools change in a running session. auto: context_update where it is documented, else a
     new session. system_turn: instructions only, Vertex only."""

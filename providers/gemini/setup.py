@@ -24,6 +24,7 @@ from providers.gemini.endpoint import Endpoint
 from providers.gemini.rules import VOICES, Backend, ModelRules, rules_for
 from providers.gemini.schema import function_declaration
 from providers.gemini.settings import GeminiSettings
+from providers.seeding import seed
 from providers.settings import SpeechSettings
 from providers.signal.formats import PCM16_16K, PCM16_24K, AudioFormat, Encoding
 
@@ -45,6 +46,11 @@ _INPUT_FORMATS = (
     AudioFormat(Encoding.PCM16, 8_000),
 )
 _UNCOMPRESSED_SESSION_S = 15 * 60.0
+_CONNECTION_S = 58 * 60.0
+"""A go-away comes long before, by the documentation; Developer API connections were measured to end at this age without
+one ("Deadline expired")."""
+_SEED_ITEMS = 128
+"""Nobody says how many turns are too many; so many are a long conversation."""
 _TURN_COVERAGE = {
     "only_activity": "TURN_INCLUDES_ONLY_ACTIVITY",
     "all_input": "TURN_INCLUDES_ALL_INPUT",
@@ -64,6 +70,8 @@ class SessionPlan(msgspec.Struct, frozen=True, kw_only=True):
     own: GeminiSettings
     tools: tuple[ToolSpec, ...] = ()
     history: tuple[HistoryItem, ...] = ()
+    history_cut: str = ""
+    """What of the history was left out; empty: nothing."""
     manual_turns: bool = False
     resumed: bool = False
 
@@ -76,15 +84,20 @@ def plan_session(speech: SpeechSettings, own: GeminiSettings, place: Endpoint, s
     refused = [*tool_problems(tools, own, rules), *voice_problems(start.voice)]
     if refused:
         raise refused[0]
+    able = capabilities(speech, own, place.backend)
+    # A resumed session knows it all.
+    seeded = seed(() if start.resume else start.history, able, alternate=True)
+    start = msgspec.structs.replace(start, history=seeded.items)
     return SessionPlan(
         number=start.number,
         setup=build_setup(speech, own, place, start),
         rules=rules,
         backend=place.backend,
-        capabilities=capabilities(speech, own, place.backend),
+        capabilities=able,
         own=own,
         tools=tools,
-        history=() if start.resume else start.history,
+        history=seeded.items,
+        history_cut=seeded.cut,
         manual_turns=speech.turn_detection.mode == "manual",
         resumed=bool(start.resume),
     )
@@ -107,13 +120,27 @@ def capabilities(speech: SpeechSettings, own: GeminiSettings, backend: Backend) 
         # It keeps what it has sent, heard or not: up to four times as much as has sounded by then.
         truncation=Truncation.NONE,
         resumption=own.resumption,
+        # Refused with 1011: measured on the Developer API, unknown on Vertex.
+        overlapping_resume=False,
+        seed_items=_SEED_ITEMS if rules.context_tokens else 0,
+        seed_chars=_seed_chars(own, rules),
+        repairable_memory=own.repair_memory and rules.speech,
         in_place_update=_in_place(own, rules, backend),
         turn_detector=TurnDetector.CLIENT if manual else TurnDetector.PROVIDER,
         interrupts_on_speech=_activity_handling(speech, own) != "NO_INTERRUPTION",
         needs_continuous_input=not manual,
-        max_session_s=None if own.compression else _UNCOMPRESSED_SESSION_S,
+        max_session_s=_CONNECTION_S if own.compression else _UNCOMPRESSED_SESSION_S,
         voices=VOICES,
     )
+
+
+def _seed_chars(own: GeminiSettings, rules: ModelRules) -> int:
+    """A quarter of the context, and no more than half of what would be compressed away at once: no sentence has more
+    tokens than characters."""
+    bounds = [rules.context_tokens // 4]
+    if own.compression and own.trigger_tokens is not None:
+        bounds.append(own.trigger_tokens // 2)
+    return min(bounds)
 
 
 def _in_place(own: GeminiSettings, rules: ModelRules, backend: Backend) -> frozenset[str]:

@@ -89,7 +89,9 @@ def read_client_secret(status: int, body: bytes, retry_after_s: float | None = N
             f"no client secret: the server answered HTTP {status}", code=status, retry_after_s=retry_after_s
         )
     if not 200 <= status < 300:
-        raise ProviderRejected(f"no client secret: the server answered HTTP {status}", code=status, mend=_MEND)
+        raise ProviderRejected(
+            f"no client secret: the server answered HTTP {status}", code=status, mend=_MEND, endpoint_wide=True
+        )
     try:
         return Credential(msgspec.json.decode(body, type=_SecretAnswer).value)
     except (msgspec.DecodeError, UnicodeError) as error:

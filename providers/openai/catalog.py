@@ -39,6 +39,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: bool | None = False
     """`reasoning` and `parallel_tool_calls`: refused with the whole update elsewhere. None: not known."""
     images: bool = True
+    context_tokens: int = 32_000
+    """What it can keep in mind, instructions and tools included."""
     not_conversational: str = ""
     """Why the model cannot hold a conversation, with the mend."""
 
@@ -70,7 +72,7 @@ _FAMILIES: tuple[tuple[str, ModelFacts], ...] = (
     ("gpt-realtime-translate", ModelFacts(not_conversational="it only translates: use gpt-realtime-2.1")),
     ("gpt-live", ModelFacts(not_conversational="it speaks the Live API, not Realtime: use gpt-realtime-2.1")),
     ("gpt-realtime-2025", ModelFacts()),
-    ("gpt-realtime-2", ModelFacts(reasoning=True)),
+    ("gpt-realtime-2", ModelFacts(reasoning=True, context_tokens=128_000)),
     ("gpt-realtime", ModelFacts()),
     ("gpt-audio", _CHAT_AUDIO),
     ("gpt-4o-realtime-preview", _RETIRED),

@@ -21,7 +21,7 @@ _FATAL = {
     "model_not_found": "set providers.openai.model to a model that the account may use",
     "beta_api_shape_disabled": "the endpoint speaks GA only: set providers.openai.base_url to a GA one",
 }
-"""Never retried, each with the mend."""
+"""Never retried, each with the mend. None of them is about one session's settings."""
 
 _EXPIRED = "session_expired"
 
@@ -38,9 +38,15 @@ _HARMLESS = frozenset(
 )
 """Races of ours with the server that the conversation survives unchanged."""
 
-_REJECTING_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003})
-"""The same connection would end the same way. OpenAI's own list of codes worth a new connection: 1001, 1005, 1006,
-1011, 1012, 1013, 1015."""
+_PASSING_WORDS = (_EXPIRED, "maximum duration")
+"""In the reason of a close: the session's time was over, whatever the code (1001 is reported)."""
+
+_REJECTING_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
+"""Before the first reply: the same connection would end the same way. OpenAI's own list of codes worth a new
+connection: 1001, 1005, 1006, 1011, 1012, 1013, 1015."""
+
+_ACCOUNT_CLOSE_CODES = {3000: "set OPENAI_API_KEY to a valid key", 3003: "the key may not use this model or project"}
+"""Unauthorized and forbidden, as IANA registers them."""
 
 
 def code_of(error: ErrorBody) -> str:
@@ -57,7 +63,7 @@ def session_ending_error(error: ErrorBody) -> ProviderError | None:
     """The error that ends the session, None when it goes on."""
     for word in (error.code, error.type):
         if word in _FATAL:
-            return ProviderRejected(error.message or str(word), mend=_FATAL[word])
+            return ProviderRejected(error.message or str(word), mend=_FATAL[word], endpoint_wide=True)
         if word == _EXPIRED:
             return ProviderUnavailable(error.message or "the session hit its maximum duration", code=1001)
     return None
@@ -71,12 +77,16 @@ def setup_error(error: ErrorBody, setting: str) -> ProviderError:
     return ProviderRejected(said, mend=f"change {setting}" if setting else "")
 
 
-def closing_error(code: int, reason: str) -> ProviderError:
-    """What a close frame of the server means."""
+def closing_error(code: int, reason: str, *, served: bool = False) -> ProviderError:
+    """What a close frame of the server means. `served`: the model had begun a reply, so that the setup was sound."""
     said = f"OpenAI closed the connection with {code}: {reason or 'no reason given'}"
     for word, mend in _FATAL.items():
         if word in reason:
-            return ProviderRejected(said, code=code, mend=mend)
-    if code in _REJECTING_CLOSE_CODES:
+            return ProviderRejected(said, code=code, mend=mend, endpoint_wide=True)
+    if any(word in reason for word in _PASSING_WORDS):
+        return ProviderUnavailable(said, code=code)
+    if code in _ACCOUNT_CLOSE_CODES:
+        return ProviderRejected(said, code=code, mend=_ACCOUNT_CLOSE_CODES[code], endpoint_wide=True)
+    if code in _REJECTING_CLOSE_CODES and not served:
         return ProviderRejected(said, code=code, mend="check the model, the key and the settings")
     return ProviderUnavailable(said, code=code)

@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Self
+from urllib.parse import urlsplit
 
-from providers.contract import Capabilities, ModelSession, SessionStart
+from providers.contract import Capabilities, ModelSession, SessionStart, Standby
 from providers.driver import open_session
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
 from providers.handshake import retry_after_s
@@ -20,6 +21,7 @@ from providers.openai.protocol import OpenAIProtocol
 from providers.openai.settings import OpenAISettings
 from providers.openai.setup import capabilities_of, problems, settings_for
 from providers.settings import ConnectionSettings, SpeechSettings
+from providers.standby import stand_by
 
 __all__ = ["OpenAIModel"]
 
@@ -52,6 +54,8 @@ class OpenAIModel:
         self._organization = own.organization or environ.get("OPENAI_ORG_ID")
         self._project = own.project or environ.get("OPENAI_PROJECT_ID")
         self.capabilities: Capabilities = capabilities_of(speech, own, environ)
+        account = self._project or self._organization
+        self.endpoint = f"{urlsplit(self._url).netloc} {own.model}" + (f" of {account}" if account else "")
 
     @classmethod
     def from_config(
@@ -70,6 +74,13 @@ class OpenAIModel:
     async def connect(self, start: SessionStart | None = None) -> ModelSession:
         """See `SpeechModel.connect`. There is no resumption: a handle is refused, history seeds a fresh session."""
         start = start or SessionStart()
+        return await open_session(await self._protocol(start), self._dial, start, self._connection)
+
+    async def stand_by(self) -> Standby:
+        """See `SpeechModel.stand_by`. Also worth it where sessions overlap: most of the time goes into the dialling."""
+        return await stand_by(self._dial, self._protocol, self._connection)
+
+    async def _protocol(self, start: SessionStart) -> OpenAIProtocol:
         if start.resume:
             raise ResumeRefused("OpenAI Realtime cannot resume: open a fresh session with the history")
         speech = settings_for(self._speech, start)
@@ -77,7 +88,7 @@ class OpenAIModel:
             for problem in problems(speech, self._own, self._session_environ()):
                 raise problem
         acknowledged = self._own.acknowledges_update
-        core = OpenAIProtocol(
+        return OpenAIProtocol(
             start.number,
             speech,
             self._own,
@@ -85,7 +96,6 @@ class OpenAIModel:
             history=start.history,
             acknowledged=self._official if acknowledged is None else acknowledged,
         )
-        return await open_session(core, self._dial, start, self._connection)
 
     async def _dial(self) -> WebSocketLink:
         credential = self._credential
@@ -104,7 +114,7 @@ class OpenAIModel:
             404: f"check providers.openai.model = {self._own.model!r} and the base URL",
         }.get(refused.code or 0, refused.mend)
         said = str(refused).removesuffix(f" ({refused.mend})")
-        return ProviderRejected(said, code=refused.code, mend=mend)
+        return ProviderRejected(said, code=refused.code, mend=mend, endpoint_wide=refused.endpoint_wide)
 
     def _headers(self, credential: Credential | None) -> dict[str, str]:
         return headers(

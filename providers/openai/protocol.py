@@ -40,6 +40,7 @@ from providers.openai.requests import ResponseRequests
 from providers.openai.settings import OpenAISettings
 from providers.openai.setup import function_tools, session_body, setting_of, tool_problems, voice_body
 from providers.openai.tools import output_text
+from providers.seeding import seed
 from providers.settings import SpeechSettings
 from providers.signal.formats import AudioFormat
 
@@ -73,7 +74,7 @@ class OpenAIProtocol:
         self._speech = speech
         self._own = own
         self._capabilities = capabilities
-        self._history = tuple(history)
+        self._seed = seed(history, capabilities)
         self._acknowledged = acknowledged
         self._input_format = own.input_audio_format()
         self._output_format = own.output_audio_format()
@@ -91,6 +92,7 @@ class OpenAIProtocol:
         self._ends_at = 0.0
         self._input = UserInput(number, self._input_format, speech.turn_detection)
         self._outside_default = False
+        self._served = False
         self._oddities: set[str] = set()
 
     # ----------------------------------------------------------------------------------------------------------- state
@@ -113,7 +115,7 @@ class OpenAIProtocol:
         self._ends_at = now + self._own.max_session_s
         self._go_away_at = self._ends_at - min(60.0, self._own.max_session_s / 10)
         self._outgoing.append(messages.session_update(session_body(self._speech, self._own), _SETUP_ID))
-        for line in self._history:
+        for line in self._seed.items:
             item = messages.user_text(line.text) if line.role == "user" else messages.assistant_text(line.text)
             self._outgoing.append(messages.item_create(item, self._event_id()))
 
@@ -223,7 +225,7 @@ class OpenAIProtocol:
         self._now = now
         if self._ended:
             return []
-        return [*self._take_notices(), self._end(code, reason, closing_error(code, reason))]
+        return [*self._take_notices(), self._end(code, reason, closing_error(code, reason, served=self._served))]
 
     # ----------------------------------------------------------------------------------------------------------- setup
 
@@ -247,13 +249,15 @@ class OpenAIProtocol:
         self._ready_at = None
         self._ready = True
         self._request_due()
-        return [SessionReady(self._number, self._session_id)]
+        ready: list[SessionEvent] = [SessionReady(self._number, self._session_id)]
+        return [*ready, self._warning("history_cut", self._seed.cut)] if self._seed.cut else ready
 
     # ------------------------------------------------------------------------------------------------------- responses
 
     def _response_created(self, response: wire.Response) -> list[SessionEvent]:
         # Only responses that were asked for so stand outside the conversation; some servers always write null.
         default = not (self._outside_default and response.conversation_id is None)
+        self._served = True
         events = self._reader.created(response, default=default)
         if default and self._requests.created():
             self.interrupt(self._now)
@@ -308,7 +312,7 @@ class OpenAIProtocol:
     def _error(self, error: wire.ErrorBody) -> list[SessionEvent]:
         code = code_of(error)
         ending = session_ending_error(error)
-        if ending is None and not self._ready and error.event_id in (_SETUP_ID, None):
+        if ending is None and not self._ready and _is_of_setup(error):
             ending = setup_error(error, setting_of(error.param or ""))
         if ending is not None:
             reported = ErrorReported(self._number, code, error.message, error.param or "")
@@ -474,6 +478,11 @@ class OpenAIProtocol:
                 self._outside_default = True
             else:
                 self._requests.sent_raw(str(message.get("event_id") or "raw"), self._now)
+
+
+def _is_of_setup(error: wire.ErrorBody) -> bool:
+    """Some servers do not name the event that they refuse; a line of the history can be told by its field."""
+    return error.event_id == _SETUP_ID or (error.event_id is None and not (error.param or "").startswith("item"))
 
 
 def _whole(milliseconds: float | None) -> int | None:

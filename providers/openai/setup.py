@@ -37,6 +37,8 @@ _OWN = "providers.openai"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOOL_CHOICES = frozenset({"auto", "none", "required"})
 _SERVER_VAD_WORDS = ("threshold", "prefix_padding_ms", "silence_ms", "idle_timeout_ms")
+_SEED_ITEMS = 128
+"""Nobody says how many items are too many; the sister API takes 128 text messages as its history."""
 _SERVER_VAD_WIRE = {
     "threshold": "threshold",
     "prefix_padding_ms": "prefix_padding_ms",
@@ -388,6 +390,14 @@ def _given(settings: msgspec.Struct) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ capabilities
 
 
+def _seed_chars(own: OpenAISettings, facts: catalog.ModelFacts) -> int:
+    """A quarter of the context, half of a limit that was set: no sentence has more tokens than characters."""
+    bounds = [facts.context_tokens // 4]
+    if own.post_instructions_token_limit is not None:
+        bounds.append(own.post_instructions_token_limit // 2)
+    return min(bounds)
+
+
 def capabilities_of(speech: SpeechSettings, own: OpenAISettings, environ: Mapping[str, str]) -> Capabilities:
     """What a session with these settings can do."""
     facts = catalog.model_facts(own.model)
@@ -403,6 +413,11 @@ def capabilities_of(speech: SpeechSettings, own: OpenAISettings, environ: Mappin
         video=facts.images,
         async_tools=True,
         truncation=Truncation.CLIENT if spoken else Truncation.NONE,
+        # There is no resumption: a session that is lost is begun anew, with its history as text items.
+        resumption=False,
+        seed_items=_SEED_ITEMS,
+        seed_chars=_seed_chars(own, facts),
+        repairable_memory=True,
         # A voice can be changed too, but only before the first speech: `update` says which it is.
         in_place_update=frozenset({"instructions", "tools"}),
         turn_detector=TurnDetector.CLIENT if manual else TurnDetector.PROVIDER,

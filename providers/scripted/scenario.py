@@ -208,6 +208,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Before the upgrade is answered. Real services take about 500."""
     setup_delay_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
     """Before the setup is accepted. Real services take about 300."""
+    setup_within_s: Annotated[float, Meta(gt=0, le=3600)] | None = 10.0
+    """A connection that has not sent its setup by then is closed (Gemini). None: it may wait for ever."""
     go_away_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     """A go-away comes so long after the setup."""
     time_left_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0

@@ -159,9 +159,11 @@ class ScriptedSession:
         """See `ModelSession.read`."""
         return self._events.read(capacity)
 
-    def begin(self, ready: SessionReady) -> None:
-        """Called once by the model: the session is set up."""
+    def begin(self, ready: SessionReady, notice: str = "") -> None:
+        """Called once by the model: the session is set up. `notice`: what of the history was too much."""
         self._events.emit(ready)
+        if notice:
+            self._events.emit(WarningReported(self._number, "history_cut", notice))
         self._perform(self.brain.start(self._loop.time()))
 
     # ---------------------------------------------------------------------------------------------------- commands

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,17 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from providers.contract import SpeechModel
+from providers.contract import SpeechModel, Standby
 from providers.emulators.gemini import GeminiEmulator, GeminiVendor
 from providers.emulators.openai import OpenAIEmulator
+from providers.emulators.server import EmulatorServer
+from providers.emulators.wire import Hangup
 from providers.gemini.model import GeminiModel
 from providers.gemini.settings import GeminiSettings
 from providers.openai.model import OpenAIModel
 from providers.openai.settings import OpenAISettings
 from providers.scripted.brain import Brain
-from providers.scripted.model import ScriptedModel
+from providers.scripted.model import ScriptedModel, ScriptedStandby
 from providers.scripted.scenario import load_text
 from providers.scripted.settings import ScriptedSettings
 from providers.settings import ConnectionSettings, SpeechSettings
@@ -38,6 +40,7 @@ class Scene(msgspec.Struct, frozen=True):
     scenario: str = FAST
     speech: SpeechSettings = SpeechSettings()
     key: str = _KEY
+    connection: ConnectionSettings = _CONNECTION
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Stage:
     model: SpeechModel
     brain: Callable[[int], Brain]
     """The service's mind behind the n-th connection."""
+    drop: Callable[[Standby], Awaitable[None]]
+    """The service ends the connection of this standby, the newest that it has; returns when that is over."""
+    dialled: Callable[[], int]
+    """Connections so far, refused ones too."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,30 @@ async def _scripted(scene: Scene) -> AsyncIterator[Stage]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "scene.toml"
         file.write_text(scene.scenario)
-        model = ScriptedModel.from_config(scene.speech, ScriptedSettings(scenario=str(file)), _CONNECTION, {})
-    yield Stage(model, lambda number: model.sessions[number - 1].brain)
+        model = ScriptedModel.from_config(scene.speech, ScriptedSettings(scenario=str(file)), scene.connection, {})
+
+    async def drop(standby: Standby) -> None:
+        assert isinstance(standby, ScriptedStandby)
+        standby.lose()
+
+    yield Stage(model, lambda number: model.sessions[number - 1].brain, drop, lambda: model.dialled)
 
 
 @asynccontextmanager
 async def _scripted_duplex(scene: Scene) -> AsyncIterator[Stage]:
-    duplex = Scene('mode = "duplex"\n' + scene.scenario, scene.speech)
+    duplex = msgspec.structs.replace(scene, scenario='mode = "duplex"\n' + scene.scenario)
     async with _scripted(duplex) as stage:
         yield stage
+
+
+def _stage(model: SpeechModel, emulator: EmulatorServer) -> Stage:
+    async def drop(standby: Standby) -> None:
+        connection = emulator.connections[-1]
+        connection.queue.append(Hangup(1001, "tired of waiting"))
+        connection.wake.set()
+        await connection.ended.wait()
+
+    return Stage(model, lambda number: emulator.connections[number - 1].brain, drop, lambda: emulator.stats.upgrades)
 
 
 @asynccontextmanager
@@ -84,16 +106,16 @@ async def _gemini(scene: Scene) -> AsyncIterator[Stage]:
     vendor = GeminiVendor(keys={_KEY})
     async with GeminiEmulator(load_text(scene.scenario), vendor=vendor) as emulator:
         environ = {"GEMINI_API_KEY": scene.key, "GOOGLE_GEMINI_BASE_URL": emulator.base_url}
-        model = GeminiModel.from_config(scene.speech, GeminiSettings(), _CONNECTION, environ)
-        yield Stage(model, lambda number: emulator.connections[number - 1].brain)
+        model = GeminiModel.from_config(scene.speech, GeminiSettings(), scene.connection, environ)
+        yield _stage(model, emulator)
 
 
 @asynccontextmanager
 async def _openai(scene: Scene) -> AsyncIterator[Stage]:
     async with OpenAIEmulator(load_text(scene.scenario), keys={_KEY}) as emulator:
         environ = {"OPENAI_API_KEY": scene.key, "OPENAI_BASE_URL": emulator.api_url}
-        model = OpenAIModel.from_config(scene.speech, OpenAISettings(), _CONNECTION, environ)
-        yield Stage(model, lambda number: emulator.connections[number - 1].brain)
+        model = OpenAIModel.from_config(scene.speech, OpenAISettings(), scene.connection, environ)
+        yield _stage(model, emulator)
 
 
 PROVIDERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from providers.contract import (
 from providers.errors import ProviderError, SessionEnded
 from providers.signal.formats import PCM16_24K, AudioFormat
 
-__all__ = ["CAPABILITIES", "HandModel", "HandSession"]
+__all__ = ["CAPABILITIES", "HandModel", "HandSession", "HandStandby"]
 
 CAPABILITIES = Capabilities(
     provider="hand",
@@ -153,6 +154,7 @@ class HandModel:
         self.name = capabilities.provider
         self.capabilities = capabilities
         self.sessions: list[HandSession] = []
+        self.standbys: list[HandStandby] = []
         self.refuse: list[ProviderError] = []
         self.opening: Callable[[HandSession], None] = lambda _: None
 
@@ -164,5 +166,34 @@ class HandModel:
         return self.sessions[-1]
 
     @property
+    def endpoint(self) -> str:
+        return f"{self.name} {self.capabilities.model}"
+
+    async def stand_by(self) -> HandStandby:
+        if self.refuse:
+            raise self.refuse.pop(0)
+        self.standbys.append(HandStandby(self))
+        return self.standbys[-1]
+
+    @property
     def session(self) -> HandSession:
         return self.sessions[-1]
+
+
+class HandStandby:
+    """Waits until it is used or closed; `alive` is a test's to take away."""
+
+    def __init__(self, model: HandModel) -> None:
+        self.alive = True
+        self.best_before = math.inf
+        self.used = self.closed = False
+        self._model = model
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        if self.used or self.closed:
+            raise SessionEnded("this standby was used or closed")
+        self.used, self.alive = True, False
+        return await self._model.connect(start)
+
+    async def close(self) -> None:
+        self.closed, self.alive = True, False

@@ -269,9 +269,12 @@ async def test_proxy_of_the_environment_is_used_unless_no_proxy_names_the_host(m
         assert len(asked) == 1
 
 
-async def test_proxy_that_refuses_is_named_without_its_password() -> None:
-    async with nothing_left(), http_proxy([], status=407) as proxy:
-        with pytest.raises(ProviderUnavailable, match="proxy") as caught:
+@pytest.mark.parametrize(
+    ("status", "kind"), [(407, ProviderRejected), (403, ProviderRejected), (502, ProviderUnavailable)]
+)
+async def test_proxy_that_refuses_is_named_without_its_password(status: int, kind: type[Exception]) -> None:
+    async with nothing_left(), http_proxy([], status=status) as proxy:
+        with pytest.raises(kind, match="proxy") as caught:
             await dial("ws://127.0.0.1:1", ConnectionSettings(proxy=proxy))
     assert shows_no_secret(caught.value)
 

@@ -33,7 +33,7 @@ async def idle(socket: ServerConnection) -> None:
 
 
 async def test_a_post_in_pieces_is_answered_whole_and_upgrades_still_work() -> None:
-    async with serve(idle, "127.0.0.1", 0, create_connection=answering_posts(echo)) as server:
+    async with serve(idle, "127.0.0.1", 0, create_connection=answering_posts(echo, lambda _: None)) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         head = b"ST /p?a=1 HTTP/1.1\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhe"
         answer = await exchange(port, b"PO", head, b"llo")

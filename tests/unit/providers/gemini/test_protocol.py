@@ -31,7 +31,14 @@ from providers.contract import (
     TurnComplete,
     WarningReported,
 )
-from providers.errors import NeedsNewSession, ProviderRejected, ProviderUnavailable, ResumeRefused, SettingRefused
+from providers.errors import (
+    NeedsNewSession,
+    ProviderRejected,
+    ProviderUnavailable,
+    ResumeRefused,
+    ResumeTooSoon,
+    SettingRefused,
+)
 from providers.gemini.endpoint import endpoint
 from providers.gemini.protocol import INTERRUPT_ANSWER_S, GeminiProtocol
 from providers.gemini.replies import STALE_S
@@ -585,7 +592,9 @@ def test_the_close_tells_retry_from_give_up(code: int, reason: str, kind: type[E
         (1007, "Request contains an invalid argument.", ResumeRefused),
         (1008, "Requested entity was not found", ResumeRefused),
         (1007, "API key not valid. Please pass a valid API key.", ProviderRejected),
-        (1011, "Internal error encountered.", ProviderUnavailable),
+        (1011, "Internal error encountered.", ResumeTooSoon),
+        (1011, "You exceeded your current quota, please check your plan and billing details.", ProviderRejected),
+        (1006, "", ProviderUnavailable),
     ],
 )
 def test_a_resume_that_fails_tells_the_handle_from_the_rest(code: int, reason: str, kind: type[Exception]) -> None:

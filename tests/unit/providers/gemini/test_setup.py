@@ -40,7 +40,9 @@ def test_what_the_default_model_can_do() -> None:
     assert can.input_formats[0] == PCM16_16K and PCM16_24K in can.input_formats
     assert can.truncation is Truncation.NONE and can.turn_detector is TurnDetector.PROVIDER
     assert can.speech and can.video and can.tools and can.async_tools and can.resumption
-    assert can.interrupts_on_speech and can.needs_continuous_input and can.max_session_s is None
+    assert can.interrupts_on_speech and can.needs_continuous_input and can.max_session_s == 58 * 60
+    assert not can.overlapping_resume and not can.repairable_memory
+    assert (can.seed_items, can.seed_chars) == (128, 32_768)
     assert can.voices == VOICES and len(VOICES) == 30
 
 
@@ -56,6 +58,10 @@ def test_what_the_default_model_can_do() -> None:
         ({}, {"model": "gemini-3.5-transcribe-live"}, Backend.DEVELOPER, "speech", False),
         ({}, {"compression": False}, Backend.DEVELOPER, "max_session_s", 900.0),
         ({}, {"resumption": False}, Backend.DEVELOPER, "resumption", False),
+        ({}, {"repair_memory": True}, Backend.DEVELOPER, "repairable_memory", True),
+        ({}, {"model": "gemini-3.5-transcribe-live"}, Backend.DEVELOPER, "seed_items", 0),
+        ({}, {"model": "gemini-live-2.5-flash"}, Backend.VERTEX, "seed_chars", 8192),
+        ({}, {"trigger_tokens": 10_000}, Backend.DEVELOPER, "seed_chars", 5000),
         ({"modality": "text"}, {"model": "gemini-live-2.5-flash"}, Backend.VERTEX, "speech", False),
         ({}, {}, Backend.DEVELOPER, "in_place_update", frozenset()),
         ({}, {}, Backend.VERTEX, "in_place_update", frozenset({"instructions", "tools"})),

@@ -45,10 +45,51 @@ def test_most_ends_are_worth_a_new_connection(code: int) -> None:
     assert isinstance(closing_error(code, ""), ProviderUnavailable)
 
 
-@pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 3000])
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003])
 def test_some_ends_would_come_again(code: int) -> None:
     assert isinstance(closing_error(code, "why"), ProviderRejected)
 
 
 def test_the_reason_may_be_fatal_whatever_the_code() -> None:
     assert isinstance(closing_error(4000, "invalid_request_error.beta_api_shape_disabled"), ProviderRejected)
+
+
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009])
+def test_after_a_reply_the_settings_are_not_to_blame(code: int) -> None:
+    assert isinstance(closing_error(code, "why", served=True), ProviderUnavailable)
+
+
+@pytest.mark.parametrize("code", [3000, 3003])
+def test_who_may_not_come_in_is_told_so_at_any_time(code: int) -> None:
+    error = closing_error(code, "", served=True)
+    assert isinstance(error, ProviderRejected) and error.endpoint_wide and error.mend
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1001, "Your session hit the maximum duration of 60 minutes."),
+        (1008, "session_expired"),
+        (1000, "Your session hit the maximum duration of 30 minutes."),
+    ],
+)
+def test_the_end_of_a_sessions_time_is_worth_a_new_one_whatever_the_code(code: int, reason: str) -> None:
+    assert isinstance(closing_error(code, reason), ProviderUnavailable)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "account_deactivated",
+        "invalid_api_key",
+        "authentication_error",
+        "model_not_found",
+        "beta_api_shape_disabled",
+    ],
+)
+def test_what_refuses_every_session_alike(word: str) -> None:
+    for error in (session_ending_error(ErrorBody(code=word)), closing_error(1008, f"refused: {word}", served=True)):
+        assert isinstance(error, ProviderRejected) and error.endpoint_wide and error.mend
