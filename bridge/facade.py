@@ -363,7 +363,8 @@ class RoomBridge:
         leading = self._fast.leading
         yield from counters_of("fast", self._fast.stats)
         yield from counters_of("control", self._control.stats)
-        yield from counters_of("tools", self._control.tools.stats)
+        yield from counters_of("tools", self._control.tools.runner.stats)
+        yield from counters_of("results", self._control.tools.desk.stats)
         yield from counters_of("mixer", self._mixer.stats)
         yield from counters_of("playout", self._playout.stats)
         if self._paced is not None:
@@ -375,4 +376,4 @@ class RoomBridge:
         if leading is not None:
             yield from counters_of("outbox", leading.outbox)
         yield "sessions_now", len(self._control.board.open_numbers())
-        yield "tools_now", self._control.tools.running
+        yield "tools_now", self._control.tools.runner.running

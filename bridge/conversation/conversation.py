@@ -76,6 +76,7 @@ from providers.contract import (
 
 __all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "ConversationStats"]
 
+_KNOWN_CALLS = 256
 
 ConversationEvent = (
     SessionEvent
@@ -116,7 +117,9 @@ class Conversation:
         self._shown: AgentState | None = None
         self._replies = Replies()
         self._interruption = Interruption(self.barge_in, speech, self._replies, self.stats)
-        self._open_calls: dict[str, str | None] = {}  # and the replies that made them
+        # By session, with the replies that made them. They outlive their session: the result will be told to the next.
+        self._open_calls: dict[tuple[int, str], str | None] = {}
+        self._known_calls: dict[tuple[int, str], None] = {}
         self._result_of: tuple[str | None, float] | None = None  # a reply that called, and its speech until the result
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
         self._provider_hears = False  # it tells when the user begins and ends
@@ -146,8 +149,22 @@ class Conversation:
         """
         if self._open_calls or (self._result_of is not None and self._turns.thinking):
             return True
+        return not self.capabilities.duplex and self._is_replying
+
+    @property
+    def owes_words(self) -> bool:
+        """The model was told a result and has said nothing to it yet."""
+        return self._result_of is not None
+
+    @property
+    def free(self) -> bool:
+        """Nobody is speaking and no reply is being made: a word to the model cuts nobody short."""
+        return not self._turns.user_speaks and not self._is_replying
+
+    @property
+    def _is_replying(self) -> bool:
         cut = self._replies.cut
-        return not self.capabilities.duplex and any(reply not in cut for reply in self._replies.generating)
+        return any(reply not in cut for reply in self._replies.generating)
 
     def next_reply(self, policy: BargeInPolicy, now: float) -> None:
         """The reply that begins next (within 20 s) may be interrupted as `policy` says."""
@@ -274,17 +291,18 @@ class Conversation:
                 self._turn_complete(reply_id, reason, now, commands)
             case ToolCall():
                 self._tool_called(event, now, commands)
-            case ToolCallCancelled(_, call_ids):
+            case ToolCallCancelled(session, call_ids):
                 for call_id in call_ids:
-                    self._open_calls.pop(call_id, None)
+                    self._open_calls.pop((session, call_id), None)
                     self.ledger.tool_ended(call_id, "", now, cancelled=True)
                 commands.append(CancelTools(call_ids))
-            case ToolAnswered(call_id, name, result, error):
-                caller = self._open_calls.pop(call_id or name, None)
-                self._result_of = caller, 0.0 if caller is None else self._speech.generated_ms(caller)
+            case ToolAnswered(call_id, name, result, error, session, told):
+                caller = self._open_calls.pop((session, call_id or name), None)
                 self.ledger.tool_ended(call_id, name, now, result=result, error=error)
-                self.answers.user_finished(now)  # the model owes an answer to the result
-                self._turns.thinks(now)
+                if told:
+                    self._result_of = caller, 0.0 if caller is None else self._speech.generated_ms(caller)
+                    self.answers.user_finished(now)  # the model owes an answer to the result
+                    self._turns.thinks(now)
             case Closed():
                 self._session_ended(now, commands)
             # the room
@@ -381,8 +399,15 @@ class Conversation:
         self._scribe.release(now, commands)
 
     def _tool_called(self, call: ToolCall, now: float, commands: list[Command]) -> None:
+        key = call.session, call.call_id or call.name
+        if call.call_id and key in self._known_calls:
+            commands.append(RunTool(call))  # a repetition, perhaps of an answered call: who runs the tools counts it
+            return
+        self._known_calls[key] = None
+        if len(self._known_calls) > _KNOWN_CALLS:
+            del self._known_calls[next(iter(self._known_calls))]
         self.stats.tool_calls += 1
-        self._open_calls[call.call_id or call.name] = call.reply_id
+        self._open_calls[key] = call.reply_id
         self.ledger.tool_called(call.call_id, call.name, call.arguments, now)
         if call.reply_id is not None:
             self._replies.has_content(call.reply_id)
@@ -422,9 +447,11 @@ class Conversation:
             commands.append(FinishSpeech(reply_id))
             self._scribe.agent.turn_done(reply_id, now)
         self._replies.generating.clear()
-        self._result_of = None
-        self._open_calls.clear()  # nobody will answer them: they must not pass for work for ever
-        self._turns.rests()
+        if self._result_of is not None:
+            self._result_of = None, 0.0  # it is told again to the next session, which has said nothing to it either
+            self._turns.thinks(now)
+        elif not self._open_calls:
+            self._turns.rests()
 
     # -------------------------------------------------------------------------------------------------- interruption
 

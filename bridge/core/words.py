@@ -186,13 +186,17 @@ class InterruptRequested(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolAnswered(msgspec.Struct, frozen=True):
-    """A tool call ended; its result went to the model (or would have, had the call not died)."""
+    """A tool call ended, and its result went to the model."""
 
     call_id: str
     name: str
     result: str
     """As text, for the record."""
     error: bool = False
+    session: int = 1
+    """The one that made the call; it need not be the one that was told."""
+    told: bool = True
+    """False: no session took the result in time; the model never learnt it."""
 
 
 class ReplyAudible(msgspec.Struct, frozen=True, gc=False):

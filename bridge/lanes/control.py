@@ -12,10 +12,10 @@ import msgspec
 from bridge.core.commands import Command
 from bridge.core.errors import ModelFailed
 from bridge.core.tool import Tool
-from bridge.core.words import EndReason, ToolAnswered
+from bridge.core.words import EndReason
 from bridge.lanes.fast import FastLane
 from bridge.lanes.settings import CallSettings
-from bridge.lanes.tools import ToolOutcome, ToolRunner
+from bridge.lanes.toolbox import Toolbox
 from bridge.sessions.board import Role, SessionBoard
 from bridge.sessions.feed import SessionFeed
 from providers.contract import (
@@ -46,8 +46,6 @@ class ControlStats(msgspec.Struct):
     """Leading sessions that ended without our asking."""
     connect_failures: int = 0
     resumes_refused: int = 0
-    tool_answers_lost: int = 0
-    """Results of tools whose session was gone."""
     listener_errors: int = 0
     """Exceptions that the application's listeners raised, each logged."""
 
@@ -70,11 +68,13 @@ class ControlLane:
     ) -> None:
         self.stats = ControlStats()
         self.board = SessionBoard()
-        self.tools = ToolRunner(
+        self.tools = Toolbox(
             tools,
-            self._answer_tool,
-            timeout_s=settings.tool_timeout_s,
-            max_parallel=settings.max_parallel_tools,
+            settings,
+            name=name,
+            session=lambda number: self._sessions.get(number),
+            answered=lambda event: self._fast_lane.tool_answered(event),
+            free=lambda: self._fast_lane.floor_is_free,
         )
         self._name = name
         self._model = model
@@ -106,6 +106,7 @@ class ControlLane:
         """Begin to open the first session; the group owns every task from now on."""
         self._group = group
         self._fast = fast
+        self.tools.start(group)
         self._keeper = group.create_task(self._keep_leading(), name=f"{self._name}:keep-leading")
 
     def stop_opening(self) -> None:
@@ -117,7 +118,7 @@ class ControlLane:
         self._closing = True
         if self._keeper is not None:
             self._keeper.cancel()
-        self.tools.cancel_all()
+        self.tools.close()
         goodbyes = await asyncio.gather(
             *(session.close() for session in self._sessions.values()), return_exceptions=True
         )
@@ -169,11 +170,13 @@ class ControlLane:
     # ---------------------------------------------------------------------------- asked by the fast lane
 
     def run_tool(self, call: ToolCall) -> None:
-        assert self._group is not None, "tools run after start()"
-        self.tools.run(call, self._group)
+        self.tools.called(call)
 
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None:
-        self.tools.cancel(session, call_ids)
+        self.tools.cancelled(session, call_ids)
+
+    def results_used(self, session: int, *, settled: bool) -> None:
+        self.tools.used(session, settled=settled)
 
     def end_call(self, reason: EndReason, detail: str) -> None:
         self._ended(reason, detail)
@@ -227,6 +230,7 @@ class ControlLane:
             self._model = self._models[number]
         self.board.lead(number)
         self._fast_lane.lead(number, self.board.hearing())
+        self.tools.leads(number)
 
     async def _keep_leading(self) -> None:
         """Open a session, give it the lead, and do so again whenever it is lost."""
@@ -322,6 +326,7 @@ class ControlLane:
         self._sessions[number] = session
         self._models[number] = model
         self._fast_lane.add_session(self._make_feed(session))
+        self.tools.opened(number)
         return number
 
     def _listen(self, number: int) -> None:
@@ -330,23 +335,10 @@ class ControlLane:
     def _forget(self, number: int) -> ModelSession | None:
         self.board.close(number)
         self._fast_lane.remove_session(number)
-        self.tools.cancel_all(number)
         self._models.pop(number, None)
-        return self._sessions.pop(number, None)
-
-    def _answer_tool(self, outcome: ToolOutcome) -> None:
-        call = outcome.call
-        session = self._sessions.get(call.session)
-        try:
-            if session is None:
-                raise SessionEnded(f"session {call.session} is gone")
-            session.send_tool_result(call.call_id, call.name, outcome.result, error=outcome.error)
-        except SessionEnded:
-            self.stats.tool_answers_lost += 1
-            log.warning("tool answer lost call=%s tool=%s session=%d", self._name, call.name, call.session)
-            return
-        text = outcome.result if isinstance(outcome.result, str) else msgspec.json.encode(outcome.result).decode()
-        self._fast_lane.tool_answered(ToolAnswered(call.call_id, call.name, text, outcome.error))
+        session = self._sessions.pop(number, None)
+        self.tools.gone(number)
+        return session
 
     def _fail(self, problem: ProviderError) -> None:
         failure = ModelFailed(f"{self._model.name}: {problem}")

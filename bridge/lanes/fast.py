@@ -58,11 +58,13 @@ from bridge.transports.contract import Transport
 from providers.contract import (
     Closed,
     ModelSession,
+    ReplyStarted,
     ResumptionUpdate,
     SessionEvent,
     SessionReady,
     SpeechChunk,
     ToolCall,
+    TurnComplete,
     TurnDetector,
 )
 from providers.errors import ProviderError, SessionEnded
@@ -80,6 +82,7 @@ class ControlPort(Protocol):
 
     def run_tool(self, call: ToolCall) -> None: ...
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None: ...
+    def results_used(self, session: int, *, settled: bool) -> None: ...
     def end_call(self, reason: EndReason, detail: str) -> None: ...
     def session_closed(self, closed: Closed) -> None: ...
     def resumption(self, update: ResumptionUpdate) -> None: ...
@@ -188,6 +191,8 @@ class FastLane:
         if isinstance(event, ResumptionUpdate):
             self._control.resumption(event)
         self._carry_out(self._conversation.handle(event, now), now)
+        if isinstance(event, ReplyStarted | TurnComplete) and not self._conversation.owes_words:
+            self._control.results_used(event.session, settled=isinstance(event, TurnComplete))
         if isinstance(event, Closed):
             self._control.session_closed(event)
 
@@ -278,6 +283,11 @@ class FastLane:
     def tool_answered(self, event: ToolAnswered) -> None:
         now = self._now()
         self._carry_out(self._conversation.handle(event, now), now)
+
+    @property
+    def floor_is_free(self) -> bool:
+        """A word to the model now cuts nobody short."""
+        return self._conversation.free
 
     def session(self, number: int) -> ModelSession | None:
         feed = self._feeds.get(number)

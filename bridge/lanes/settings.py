@@ -27,5 +27,12 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A tool that takes longer is cancelled and answered with an error, s."""
     max_parallel_tools: Annotated[int, Meta(ge=1, le=256)] = 16
     """Tool calls that may run at once; further ones are answered with an error."""
+    result_wait_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    """A tool's result whose session is gone waits so long for the next one, s. Then it is dropped and counted."""
+    tool_note: Annotated[str, Meta(pattern=r"\{result\}", max_length=4000)] = (
+        "(Not said by the user.) Before the connection was renewed you called the function {name} with the arguments "
+        "{arguments}. It has finished and returned: {result}\nDo not call it again for this. Use it to answer the user."
+    )
+    """What a session is told of the result of a call that an earlier one made: `{name}`, `{arguments}`, `{result}`."""
     resampler: Literal["fir", "soxr"] = "fir"
     """Between room and model rates: the short FIR (about 1 ms), or soxr (finer, holds back 20 ms and more)."""

@@ -19,7 +19,9 @@ class Threads:
     `busy`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, came_late: Callable[[], None] = lambda: None) -> None:
+        """`came_late` is called in the loop for each function that returns when nobody waits for it any more."""
+        self._came_late = came_late
         self.busy = 0
         """Running now, those that nobody waits for any more included."""
         self.left = 0
@@ -37,6 +39,8 @@ class Threads:
         def settle(result: Any, error: BaseException | None) -> None:
             self.busy -= 1
             if done.done():
+                if error is None:
+                    self._came_late()
                 return
             if error is None:
                 done.set_result(result)

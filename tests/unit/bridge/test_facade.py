@@ -11,6 +11,7 @@ import pytest
 
 from bridge.conversation.barge_in import BargeInPolicy
 from bridge.conversation.conversation import ConversationSettings
+from bridge.conversation.ledger import ToolUse
 from bridge.core.commands import Command, RunTool
 from bridge.core.errors import ConfigError, ModelFailed, RoomError, RoomInUse
 from bridge.core.words import AgentState, EndReason
@@ -480,7 +481,8 @@ async def test_a_session_that_is_not_open_can_neither_lead_nor_hear(room: Loopba
 
 
 async def test_a_tool_whose_session_died_does_not_pass_for_work_for_ever(room: LoopbackRoom, model: HandModel) -> None:
-    bridge = RoomBridge(room, model, CallConfig(conversation=ConversationSettings(thinking_limit_s=1)))
+    call = CallSettings(tool_timeout_s=0.6)
+    bridge = RoomBridge(room, model, CallConfig(call=call, conversation=ConversationSettings(thinking_limit_s=1)))
 
     @bridge.tool
     async def forever() -> None:
@@ -495,7 +497,37 @@ async def test_a_tool_whose_session_died_does_not_pass_for_work_for_ever(room: L
         await until(lambda: bridge.leader == 2)
         model.session.emit(UserSpeechStarted(2), UserSpeechStopped(2))
         assert bridge.state is AgentState.THINKING
+        await until(lambda: model.session.told)
+        assert "did not finish within 0.6 s" in model.session.told[0][1]
         await until(lambda: bridge.state is AgentState.LISTENING)
+
+
+async def test_a_goodbye_waits_for_a_tool_whose_session_was_lost(room: LoopbackRoom, model: HandModel) -> None:
+    bridge = RoomBridge(room, model)
+    go = asyncio.Event()
+
+    @bridge.tool
+    async def book() -> str:
+        await go.wait()
+        return "a table for two"
+
+    async with bridge:
+        room.join("ada")
+        await until(lambda: bridge.leader)
+        model.session.emit(ReplyStarted(1, "r1"), ToolCall(1, "c1", "book", {}, reply_id="r1"))
+        model.session.dies(ProviderUnavailable("gone"))
+        await until(lambda: bridge.leader == 2)
+        async with asyncio.TaskGroup() as group:
+            bridge.stop()
+            running = group.create_task(bridge.run(), name="run")
+            await asyncio.sleep(0.1)
+            assert not running.done() and bridge.state is AgentState.THINKING
+            go.set()
+            await until(lambda: model.session.told)
+            model.session.says("2.r1", sound(100, 6))
+            assert await asyncio.wait_for(running, 2) is EndReason.REQUESTED
+        (use,) = [entry for entry in bridge.ledger.entries if isinstance(entry, ToolUse)]
+        assert use.result == "a table for two" and use.ended_at is not None
 
 
 async def test_a_second_call_on_one_room_is_refused_and_leaves_the_first_alone(

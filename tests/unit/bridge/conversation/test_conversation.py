@@ -696,3 +696,60 @@ def test_a_thousand_events_leave_no_cyclic_garbage() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+# ------------------------------------------------------------------------------------- tools that outlive their session
+
+
+def work_and_words(call: Playbook) -> tuple[bool, bool]:
+    """Is more on its way, and does the model owe words to a result?"""
+    return call.call.at_work, call.call.owes_words
+
+
+def test_a_call_stays_open_when_its_session_is_gone_until_the_next_was_told() -> None:
+    call = Playbook().connected()
+    call.happens(ReplyStarted(1, "r"), ToolCall(1, "c1", "lookup", {}, "r"), Closed(1, 1006, "lost"))
+    assert call.call.at_work and call.state() is THINKING
+    call.happens(SessionReady(2, "s"))
+    call.run(60_000)
+    assert call.call.at_work and call.state() is THINKING
+    call.happens(ToolAnswered("c1", "lookup", "found", session=1))
+    assert work_and_words(call) == (True, True)
+    call.happens(ReplyStarted(2, "2.r"), TurnComplete(2, "2.r"))
+    assert work_and_words(call) == (False, False)
+    (use,) = [entry for entry in call.call.ledger.entries if isinstance(entry, ToolUse)]
+    assert use.result == "found"
+
+
+def test_a_result_that_nobody_took_is_on_record_and_owes_nothing() -> None:
+    call = Playbook().connected()
+    call.happens(ToolCall(1, "c1", "lookup", {}), Closed(1, 1006, "lost"))
+    call.happens(ToolAnswered("c1", "lookup", "found", session=1, told=False))
+    assert work_and_words(call) == (False, False)
+    (use,) = [entry for entry in call.call.ledger.entries if isinstance(entry, ToolUse)]
+    assert use.result == "found"
+
+
+def test_a_result_whose_session_was_lost_before_it_spoke_is_still_owed_words() -> None:
+    call = Playbook().connected()
+    call.happens(ToolCall(1, "c1", "lookup", {}), ToolAnswered("c1", "lookup", "found"), Closed(1, 1006, "lost"))
+    assert work_and_words(call) == (True, True)
+
+
+def test_equal_ids_of_two_sessions_are_two_calls() -> None:
+    call = Playbook().connected()
+    call.happens(ToolCall(1, "c1", "lookup", {}), Closed(1, 1006, "lost"), SessionReady(2, "s"))
+    call.happens(ToolCall(2, "c1", "lookup", {}), ToolAnswered("c1", "lookup", "found", session=2))
+    call.happens(ReplyStarted(2, "2.r"), TurnComplete(2, "2.r"))
+    assert call.call.at_work, "the first one is still open"
+    call.happens(ToolAnswered("c1", "lookup", "found", session=1), ReplyStarted(2, "2.q"), TurnComplete(2, "2.q"))
+    assert not call.call.at_work
+
+
+def test_a_repeated_call_is_one_entry_and_its_repetition_never_passes_for_work() -> None:
+    call = Playbook().connected()
+    asked = ToolCall(1, "c1", "lookup", {})
+    assert call.happens(asked, asked)[-1:] == [RunTool(asked)], "who runs the tools counts it"
+    call.happens(ToolAnswered("c1", "lookup", "found"), asked, ReplyStarted(1, "r"), TurnComplete(1, "r"))
+    assert not call.call.at_work
+    assert len(call.call.ledger.entries) == 1

@@ -6,12 +6,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
+import msgspec
 import pytest
 
 from bridge.core.errors import ModelFailed
-from bridge.core.tool import Tool
+from bridge.core.tool import Tool, ToolError
 from bridge.core.words import EndReason, ToolAnswered
 from bridge.lanes import control
 from bridge.lanes.control import ControlLane
@@ -22,7 +23,7 @@ from providers.contract import Closed, HistoryItem, ResumptionUpdate, SessionEve
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
 from providers.retry import RetryPolicy
 from providers.signal.formats import PCM16_24K
-from tests.fakes.hand_model import HandModel, HandSession
+from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 
 SAID = (HistoryItem(role="user", text="two tickets, please"),)
 QUICK = RetryPolicy(base_s=0.001, longest_s=0.001, give_up_after_s=30)
@@ -37,6 +38,7 @@ class Fast:
         self.feeds: dict[int, SessionFeed] = {}
         self.led: list[int] = []
         self.answered: list[ToolAnswered] = []
+        self.floor_is_free = True
 
     def add_session(self, feed: SessionFeed) -> None:
         self.feeds[feed.number] = feed
@@ -71,14 +73,14 @@ class Fast:
 class Call:
     """A control lane at work on `model`."""
 
-    def __init__(self, model: HandModel, retry: RetryPolicy, tools: dict[str, Tool]) -> None:
+    def __init__(self, model: HandModel, settings: CallSettings, tools: dict[str, Tool]) -> None:
         self.model = model
         self.fast = Fast()
         self.ended: list[EndReason | BaseException] = []
         self.lane = self.fast.control = ControlLane(
             name="test",
             model=model,
-            settings=CallSettings(retry=retry),
+            settings=settings,
             tools=tools,
             make_feed=lambda session: SessionFeed(session, bus=PCM16_24K, room=PCM16_24K),
             history=lambda: SAID,
@@ -98,9 +100,13 @@ class Call:
 
 @asynccontextmanager
 async def call(
-    model: HandModel | None = None, retry: RetryPolicy = QUICK, tools: dict[str, Tool] | None = None
+    model: HandModel | None = None,
+    retry: RetryPolicy = QUICK,
+    tools: dict[str, Tool] | None = None,
+    settings: CallSettings | None = None,
 ) -> AsyncIterator[Call]:
-    at_work = Call(model or HandModel(), retry, tools or {})
+    settings = msgspec.structs.replace(settings or CallSettings(), retry=retry)
+    at_work = Call(model or HandModel(), settings, tools or {})
     async with asyncio.TaskGroup() as group:
         at_work.lane.start(group, cast(FastLane, at_work.fast))
         try:
@@ -329,30 +335,70 @@ async def test_the_answer_of_a_tool_goes_to_the_session_that_asked() -> None:
         assert at_work.model.session.told == []
 
 
-async def test_a_tool_whose_session_is_gone_is_stopped_and_answers_nobody() -> None:
-    begun, stopped = asyncio.Event(), asyncio.Event()
+async def test_a_tool_that_returns_while_nobody_leads_is_told_to_the_next_session_once() -> None:
+    go = asyncio.Event()
 
-    async def dig() -> str:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-        return "never"
+    async def dig(depth: int) -> str:
+        await go.wait()
+        return f"gold at {depth} m"
 
     async with call(tools={"dig": Tool.from_function(dig)}) as at_work:
         await at_work.leads(1)
         asker = at_work.model.session
-        asker.emit(ToolCall(1, "c1", "dig", {}))
-        await begun.wait()
+        asker.emit(ToolCall(1, "c1", "dig", {"depth": 3}))
+        await asyncio.sleep(0)
         asker.dies(GONE)
-        await asyncio.wait_for(stopped.wait(), 2)
+        go.set()
         await at_work.leads(2)
-        told: list[Any] = [*asker.told, *at_work.model.session.told]
-        assert told == [] and at_work.fast.answered == []
+        await until(lambda: at_work.fast.answered)
+        ((command, text),) = at_work.model.session.told
+        assert command == "send_text"
+        assert "dig" in text and '{"depth":3}' in text and "gold at 3 m" in text
+        assert asker.told == []
+        (answered,) = at_work.fast.answered
+        assert (answered.session, answered.call_id, answered.told) == (1, "c1", True)
+        assert at_work.lane.tools.desk.stats.delivered_by_note == 1
 
 
-async def test_an_answer_to_a_session_that_has_just_ended_is_counted_as_lost() -> None:
+async def test_a_note_waits_until_nobody_speaks() -> None:
+    async def dig() -> str:
+        return "gold"
+
+    async with call(tools={"dig": Tool.from_function(dig)}) as at_work:
+        await at_work.leads(1)
+        at_work.fast.floor_is_free = False
+        at_work.model.session.emit(ToolCall(1, "c1", "dig", {}))
+        at_work.model.session.dies(GONE)
+        await at_work.leads(2)
+        await asyncio.sleep(0.45)
+        assert at_work.model.session.told == []
+        at_work.fast.floor_is_free = True
+        await until(lambda: at_work.model.session.commands == ["send_text"])
+
+
+async def test_a_successor_that_asks_again_is_given_the_running_errand() -> None:
+    go, runs = asyncio.Event(), []
+
+    async def dig(depth: int) -> str:
+        runs.append(depth)
+        await go.wait()
+        return "gold"
+
+    async with call(tools={"dig": Tool.from_function(dig)}) as at_work:
+        await at_work.leads(1)
+        at_work.model.session.emit(ToolCall(1, "c1", "dig", {"depth": 3}))
+        await asyncio.sleep(0)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(2)
+        at_work.model.session.emit(ToolCall(2, "c9", "dig", {"depth": 3}))
+        go.set()
+        await until(lambda: at_work.fast.answered)
+        assert at_work.model.session.told == [("send_tool_result", "c9", "dig", "gold", False)]
+        assert [(event.session, event.call_id) for event in at_work.fast.answered] == [(1, "c1"), (2, "c9")]
+        assert runs == [3]
+
+
+async def test_an_answer_to_a_session_that_has_just_ended_goes_to_the_next() -> None:
     go = asyncio.Event()
 
     async def wait() -> str:
@@ -361,9 +407,50 @@ async def test_an_answer_to_a_session_that_has_just_ended_is_counted_as_lost() -
 
     async with call(tools={"wait": Tool.from_function(wait)}) as at_work:
         await at_work.leads(1)
-        at_work.model.session.emit(ToolCall(1, "c1", "wait", {}))
+        asker = at_work.model.session
+        asker.emit(ToolCall(1, "c1", "wait", {}))
         await asyncio.sleep(0)
-        await at_work.model.session.close()  # its end has not been told yet
+        await asker.close()  # its end has not been told yet
         go.set()
-        await until(lambda: at_work.lane.stats.tool_answers_lost == 1)
+        await asyncio.sleep(0.01)
         assert at_work.fast.answered == []
+        asker.dies(GONE)
+        await at_work.leads(2)
+        await until(lambda: at_work.fast.answered)
+        stats = at_work.lane.tools.desk.stats
+        assert at_work.model.session.commands == ["send_text"]
+        assert (stats.delivered, stats.delivered_by_note, stats.redelivered) == (0, 1, 0)
+
+
+async def test_a_result_that_nobody_takes_in_time_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def dig() -> str:
+        return "gold"
+
+    model = HandModel()
+    async with call(
+        model, tools={"dig": Tool.from_function(dig)}, settings=CallSettings(result_wait_s=0.05)
+    ) as at_work:
+        await at_work.leads(1)
+        model.refuse = [GONE] * 10_000
+        model.session.emit(ToolCall(1, "c1", "dig", {}))
+        model.session.dies(GONE)
+        await until(lambda: at_work.fast.answered)
+        (answered,) = at_work.fast.answered
+        assert not answered.told
+        assert at_work.lane.tools.desk.stats.expired == 1
+        assert "tool result dropped" in caplog.text and "tool=dig" in caplog.text
+
+
+async def test_a_model_that_takes_no_text_is_told_as_an_instruction() -> None:
+    async def dig() -> str:
+        raise ToolError("the ground is frozen")
+
+    model = HandModel(msgspec.structs.replace(CAPABILITIES, text_input=False))
+    async with call(model, tools={"dig": Tool.from_function(dig)}) as at_work:
+        await at_work.leads(1)
+        model.session.emit(ToolCall(1, "c1", "dig", {}))
+        model.session.dies(GONE)
+        await at_work.leads(2)
+        await until(lambda: model.session.told)
+        ((command, text),) = model.session.told
+        assert command == "respond" and "an error: the ground is frozen" in text

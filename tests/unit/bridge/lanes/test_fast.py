@@ -48,12 +48,16 @@ class Control:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.used: list[tuple[int, bool]] = []
 
     def run_tool(self, call: ToolCall) -> None:
         self.asked.append(call)
 
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None:
         self.asked.append(("cancel", session, call_ids))
+
+    def results_used(self, session: int, *, settled: bool) -> None:
+        self.used.append((session, settled))
 
     def end_call(self, reason: EndReason, detail: str) -> None:
         self.asked.append(reason)
