@@ -31,7 +31,8 @@ from bridge.lanes.fast import FastLane
 from bridge.lanes.pulse import Pulse
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.telemetry import Snapshot, Telemetry, counters_of
-from bridge.sessions.feed import FirstWords, SessionFeed
+from bridge.sessions.feed import SessionFeed
+from bridge.sessions.tape import Tape
 from bridge.transports.contract import Transport
 from providers.contract import HistoryItem, ModelSession, SessionStart, SpeechModel, TurnDetector
 from providers.signal.formats import AudioFormat, Encoding
@@ -110,7 +111,7 @@ class RoomBridge:
             self._mixer.loudest,
             awaits_hearer=capabilities.tells_hearers,
         )
-        self._first_words = FirstWords(self.config.call.first_words_s * 1000, _FRAME_MS)
+        self._tape = Tape(self.config.call.first_words_s * 1000, self._bus, frame_ms=_FRAME_MS, vad=self.config.vad)
         self._control = ControlLane(
             name=name,
             model=model,
@@ -127,11 +128,10 @@ class RoomBridge:
             playout=self._playout,
             paced=self._paced,
             conversation=self._conversation,
-            first_words=self._first_words,
+            tape=self._tape,
             decode=converter(capabilities.input_format, self._bus),
             make_vad=lambda: EnergyVad(self._bus.rate_hz, self.config.vad),
             listens_itself=self._listens_itself(),
-            frame_ms=_FRAME_MS,
             frame_bytes=self._bus.size(_FRAME_MS),
             control=self._control,
         )
@@ -370,7 +370,7 @@ class RoomBridge:
         if self._paced is not None:
             yield from counters_of("pace", self._paced.stats)
         yield from counters_of("conversation", self._conversation.stats)
-        yield from counters_of("first_words", self._first_words.stats)
+        yield from counters_of("first_words", self._tape.stats)
         yield from counters_of("loop", self._pulse.stats)
         yield from ((f"room.{name}", value) for name, value in self.room.counters().items())
         if leading is not None:

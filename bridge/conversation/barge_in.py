@@ -40,6 +40,9 @@ class BargeInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Our own voice activity detection may interrupt too, not only the provider."""
     min_speech_ms: Annotated[int, Meta(ge=0, le=5000)] = 200
     """Local detection: a breath is no interruption; speech must last this long, ms."""
+    away_min_speech_ms: Annotated[int, Meta(ge=0, le=5000)] = 60
+    """While no model session hears the room, local detection interrupts even without `local`, or nobody would: speech
+    must have lasted this long, ms. A detector needs `vad.onset_ms` of it in any case."""
     greeting_guard_ms: Annotated[int, Meta(ge=0, le=10_000)] = 400
     """Local detection: not in the first part of the first reply, until the caller's echo canceller has settled, ms."""
     text: bool = True
@@ -97,6 +100,10 @@ class BargeIn:
         self._speaking_since = now
         self._arm(now)
 
+    def speech_while_away(self, now: float, spoken_ms: int) -> None:
+        """The same while no session hears him; he has been speaking for so long."""
+        self._arm(now, self.settings.away_min_speech_ms - spoken_ms)
+
     def speech_stopped(self, now: float) -> None:
         """Local detection hears nobody any more."""
         self._speaking_since = None
@@ -105,9 +112,9 @@ class BargeIn:
                 self._stats.short_speech += 1
             self._armed_at = None
 
-    def _arm(self, now: float) -> None:
+    def _arm(self, now: float, wait_ms: float | None = None) -> None:
         start = now if self._guard_until is None else max(now, self._guard_until)
-        self._armed_at = start + self.settings.min_speech_ms / 1000
+        self._armed_at = start + max(0.0, self.settings.min_speech_ms if wait_ms is None else wait_ms) / 1000
 
     def speech_counts(self, now: float) -> bool:
         """True once, when local speech has lasted long enough."""

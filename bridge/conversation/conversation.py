@@ -107,6 +107,8 @@ class Conversation:
         self.stats = ConversationStats()
         self.capabilities = capabilities
         """Of the leading session; assign when the lead changes."""
+        self.away = False
+        """The session that led is gone and no other leads yet; assign. Local speech interrupts in its place."""
         self.ledger = Ledger(settings.ledger_entries, self.stats)
         self.answers = AnswerWatch(settings.answers, self.stats)
         self.barge_in = BargeIn(settings.barge_in, self.stats)
@@ -186,8 +188,7 @@ class Conversation:
         """What time alone makes due: captions, patience, reminders. Call at `deadline()`; too early does no harm."""
         commands: list[Command] = []
         self._turns.due(now, at_work=bool(self._open_calls))
-        if self.barge_in.speech_counts(now) and self._turns.model_speaks:
-            self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
+        self._count_speech(now, commands)
         # Where nobody tells when the user stops, he is believed until he is answered.
         told = self._provider_hears or self.settings.barge_in.local
         self._interruption.due(now, commands, user_speaks=self._turns.user_speaks or not told)
@@ -249,12 +250,13 @@ class Conversation:
             case InputTranscript(session, turn_id, text, final):
                 self._user_words(session, turn_id, text, final, now, commands)
             # the user, as we hear him
-            case LocalSpeechStarted():
+            case LocalSpeechStarted(spoken_ms=spoken_ms):
                 self._user_starts(now)
-                if self.settings.barge_in.local:
+                if self.away and self.capabilities.interrupts_on_speech and not self.capabilities.duplex:
+                    self.barge_in.speech_while_away(now, spoken_ms)
+                elif self.settings.barge_in.local:
                     self.barge_in.speech_started(now)
-                    if self.barge_in.speech_counts(now) and self._turns.model_speaks:
-                        self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
+                self._count_speech(now, commands)
             case LocalSpeechStopped():
                 self.barge_in.speech_stopped(now)
                 # What we hear ends the floor; it is a turn only where we are the ones to say so. It may be a door.
@@ -337,6 +339,11 @@ class Conversation:
         self._turns.user_starts(now)
         self.answers.user_speaks()
         self._scribe.user_goes_on()
+
+    def _count_speech(self, now: float, commands: list[Command]) -> None:
+        """Speech that we heard ourselves may have lasted long enough."""
+        if self.barge_in.speech_counts(now) and self._turns.model_speaks:
+            self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
 
     def _user_stops(self, now: float) -> None:
         expected = self.capabilities.answers_turns and not self.capabilities.duplex

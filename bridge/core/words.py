@@ -173,6 +173,8 @@ class LocalSpeechStarted(msgspec.Struct, frozen=True, gc=False):
 
     participant: ParticipantId | None = None
     """None: heard on the mixed bus, by whoever is loudest there."""
+    spoken_ms: int = 0
+    """How long he has been speaking by now, ms: a detector is sure only after a while."""
 
 
 class LocalSpeechStopped(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
 import msgspec
-import numpy as np
 
 from bridge.audio.convert import Convert
 from bridge.audio.mix import Mixer
@@ -43,8 +42,6 @@ from bridge.core.words import (
     EarlyAudio,
     EndReason,
     InterruptRequested,
-    LocalSpeechStarted,
-    LocalSpeechStopped,
     ParticipantId,
     ParticipantLeft,
     PlayoutEvent,
@@ -52,8 +49,10 @@ from bridge.core.words import (
     RoomEvent,
     ToolAnswered,
 )
-from bridge.sessions.feed import FirstWords, SessionFeed
+from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
+from bridge.sessions.speech_watch import SpeechWatch
+from bridge.sessions.tape import Tape
 from bridge.transports.contract import Transport
 from providers.contract import (
     Closed,
@@ -113,11 +112,10 @@ class FastLane:
         playout: Playout,
         paced: PacedSink | None = None,
         conversation: Conversation,
-        first_words: FirstWords,
+        tape: Tape,
         decode: Convert | None = None,
         make_vad: Callable[[], EnergyVad],
         listens_itself: bool,
-        frame_ms: int,
         frame_bytes: int,
         control: ControlPort,
         clock: Callable[[], float] | None = None,
@@ -129,10 +127,8 @@ class FastLane:
         self._paced = paced
         self._decode = decode
         self._conversation = conversation
-        self._hearing = Hearing(first_words, frame_ms=frame_ms)
-        self._make_vad = make_vad
-        self._vad = make_vad() if listens_itself else None
-        self._listens_itself = listens_itself
+        self.hearing = Hearing(tape)
+        self.speech = SpeechWatch(make_vad, self.hearing, always=listens_itself)
         self._frame_bytes = frame_bytes
         self._control = control
         self._clock = clock
@@ -188,7 +184,11 @@ class FastLane:
             self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
             self._after_playout(now)
             return
-        if isinstance(event, ResumptionUpdate):
+        if isinstance(event, ReplyStarted):
+            self.hearing.reply_started(event.reply_id)
+        elif isinstance(event, TurnComplete):
+            self.hearing.turn_complete(event.reply_id, event.reason)
+        elif isinstance(event, ResumptionUpdate):
             self._control.resumption(event)
         self._carry_out(self._conversation.handle(event, now), now)
         if isinstance(event, ReplyStarted | TurnComplete) and not self._conversation.owes_words:
@@ -200,12 +200,12 @@ class FastLane:
 
     def beat(self, now: float) -> None:
         """Every 20 ms: fill gaps in what the model hears, keep the room's queue filled, show captions in time."""
-        self.stats.frames_out += self._hearing.catch_up()
+        self.stats.frames_out += self.hearing.catch_up()
         if self._listens:
             for frame in self._mixer.due(now):
                 self._hear(frame, now)
             if now >= self._rests_at and self._mixer.resting(now):
-                self._hearing.rest()
+                self.hearing.rest()
         self._after_playout(now)
         if self._paced is not None:
             self._paced.tick(now)
@@ -233,11 +233,13 @@ class FastLane:
             stop()  # the last thing that it had to tell was its end
 
     def lead(self, number: int, hearing: Sequence[int]) -> None:
-        """This session leads from now on. A new leader gets the first words that nobody could hear."""
+        """This session leads from now on. A new leader goes on where the last one was left, or where
+        `hearing.rewind` said."""
         feed = self._feeds[number]
         before, self._leader = self._leader, feed
+        self.speech.away = self._conversation.away = False
         self.hear(hearing)
-        self.stats.frames_out += self._hearing.catch_up()
+        self.stats.frames_out += self.hearing.catch_up()
         now = self._now()
         if before is not None and before is not feed:
             # Of what it was saying, no more will come to the room.
@@ -251,10 +253,14 @@ class FastLane:
     def hear(self, numbers: Sequence[int]) -> None:
         """Microphone audio goes to these sessions."""
         feeds = [self._feeds[number] for number in numbers if number in self._feeds]
-        feeds.sort(key=lambda feed: feed is not self._leader)  # the leader first
-        if any(feed.session.capabilities.turn_detector is TurnDetector.CLIENT for feed in feeds):
-            self._vad = self._vad or self._make_vad()
-        self._hearing.turn_to(feeds)
+        self.hearing.turn_to(feeds, None if self._leader is None else self._leader.number)
+        self.speech.tune()
+
+    def watch_speech(self, on: bool) -> None:
+        """A change of session is pending: warm our own speech detector up, so that it can stand in at once while no
+        session leads. That it does without being told, only with less to judge the room's noise by."""
+        self.speech.warm = on
+        self.speech.tune()
 
     def remove_session(self, number: int) -> None:
         """This session is gone: it can neither lead nor hear."""
@@ -263,9 +269,14 @@ class FastLane:
             return
         if feed.stop_listening is not None:
             feed.stop_listening()
-        self._hearing.forget(number)
+        self.hearing.forget(number)
         if self._leader is feed:
             self._leader = None
+            self._conversation.away = True
+            speech = self.speech.stand_in()
+            if speech is not None:
+                now = self._now()
+                self._carry_out(self._conversation.handle(speech, now), now)
 
     def interrupt(self) -> None:
         """The application wants silence now."""
@@ -323,27 +334,25 @@ class FastLane:
         return self._playout.drained(now) and self._playout.sounding(now) is None
 
     def _hear(self, frame: bytes, now: float) -> None:
-        if self._vad is not None:
-            self._watch(self._vad, frame, now)
-        self.stats.frames_out += self._hearing.hear(frame)
+        if self.speech.vad is not None:
+            self._watch(self.speech.vad, frame, now)
+        self.stats.frames_out += self.hearing.hear(frame)
 
     def _hear_early(self, pcm: bytes, now: float) -> None:
         """Speech from before the subscription: to the model ahead of the live frames that follow."""
         size = self._frame_bytes
         for start in range(0, len(pcm), size):
             frame = pcm[start : start + size].ljust(size, b"\0")
-            self._hearing.hear_later(frame)
-            if self._vad is not None:
-                self._watch(self._vad, frame, now)
+            self.hearing.hear_later(frame)
+            if self.speech.vad is not None:
+                self._watch(self.speech.vad, frame, now)
         self._rests_at = now + self._mixer.settings.rest_after_s
-        self.stats.frames_out += self._hearing.catch_up()
+        self.stats.frames_out += self.hearing.catch_up()
 
     def _watch(self, vad: EnergyVad, frame: bytes, now: float) -> None:
-        for edge in vad.push(np.frombuffer(frame, np.int16)):
-            self._hearing.mark(edge.speaking)
-            if self._listens_itself or self._conversation.capabilities.turn_detector is TurnDetector.CLIENT:
-                event = LocalSpeechStarted() if edge.speaking else LocalSpeechStopped()
-                self._carry_out(self._conversation.handle(event, now), now)
+        tell = self._conversation.capabilities.turn_detector is TurnDetector.CLIENT
+        for event in self.speech.heard(vad, frame, tell=tell):
+            self._carry_out(self._conversation.handle(event, now), now)
 
     def _after_playout(self, now: float) -> None:
         if not self.room_open:

@@ -16,7 +16,8 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Limits and habits of one call."""
 
     first_words_s: Annotated[float, Meta(ge=0, le=120)] = 30.0
-    """Audio kept while no model session is ready, s. Full: the oldest goes and is counted."""
+    """Audio kept while no model session is ready, and after one has heard it until it is answered, so that another one
+    could hear it again, s. Full: the oldest goes and is counted."""
     retry: RetryPolicy = RetryPolicy()
     """How long to keep trying to reach a model that is away before the call fails."""
     drain_s: Annotated[float, Meta(ge=0, le=120)] = 10.0

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
-
-import msgspec
 
 from bridge.audio.convert import converter
 from providers.contract import ModelSession
 from providers.signal.formats import AudioFormat
 
-__all__ = ["FirstWords", "FirstWordsStats", "SessionFeed"]
-
-
-_QUEUE_MS = 60_000
+__all__ = ["SessionFeed"]
 
 
 class SessionFeed:
@@ -34,6 +28,8 @@ class SessionFeed:
         self.session = session
         self.number = session.number
         self.format = accepted[0]
+        self._bus = bus
+        self._quality = quality
         self._to_model = converter(bus, self.format, quality)
         self._sample = session.capabilities.output_format.bytes_per_sample
         self._reply_id = ""
@@ -44,6 +40,27 @@ class SessionFeed:
     def hear(self, frame: bytes) -> None:
         """One bus frame to the model, now."""
         self.session.send_audio(frame if self._to_model is None else self._to_model(frame), self.format)
+
+    def take_over(self, previous: SessionFeed, before: Iterable[bytes]) -> None:
+        """Go on where `previous` was left: the two received streams joined are one, to the sample.
+
+        Where the formats differ the filter cannot be handed on: it is warmed up with the bus frames from just before
+        instead, which nobody hears again. What `previous` hears from now on begins anew.
+        """
+        if previous is self:
+            return
+        if (previous._bus, previous.format, previous._quality) == (self._bus, self.format, self._quality):
+            self._to_model = previous._to_model
+            previous.start_anew()
+        else:
+            self.start_anew()
+            if self._to_model is not None:
+                for frame in before:
+                    self._to_model(frame)
+
+    def start_anew(self) -> None:
+        """What is heard next does not follow on what was heard last."""
+        self._to_model = converter(self._bus, self.format, self._quality)
 
     def speech(self, reply_id: str, audio: bytes) -> bytes:
         """A chunk of the model's speech in the room's format. A torn last sample waits for the rest of its reply."""
@@ -56,44 +73,3 @@ class SessionFeed:
             whole = len(audio) - len(audio) % self._sample
             audio, self._torn = audio[:whole], audio[whole:]
         return self._to_room(audio)
-
-
-class FirstWordsStats(msgspec.Struct):
-    first_words_kept_frames: int = 0
-    first_words_dropped_frames: int = 0
-    """Nobody listened for longer than `first_words_s`, or the socket fell a minute behind: the oldest went."""
-
-
-class FirstWords:
-    """Bus frames that no session could hear yet, taken once, in order. Full: the oldest frame goes and is counted.
-
-    `keep_ms` bounds what is kept for nobody; what is on its way to a session may be a minute long.
-    """
-
-    def __init__(self, keep_ms: float, frame_ms: int) -> None:
-        self.stats = FirstWordsStats()
-        self._keep = max(1, int(keep_ms / frame_ms)) if keep_ms > 0 else 0
-        self._queue = max(self._keep, _QUEUE_MS // frame_ms)
-        self._frames: deque[bytes] = deque()
-
-    def keep(self, frame: bytes) -> None:
-        """Nobody hears it."""
-        self._append(frame, self._keep)
-
-    def queue(self, frame: bytes) -> None:
-        """A session hears it soon: after what waits here already."""
-        self._append(frame, self._queue)
-
-    def pop(self) -> bytes:
-        """Take the oldest. Raises IndexError when nothing waits."""
-        return self._frames.popleft()
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def _append(self, frame: bytes, limit: int) -> None:
-        self._frames.append(frame)
-        self.stats.first_words_kept_frames += 1
-        while len(self._frames) > limit:
-            self._frames.popleft()
-            self.stats.first_words_dropped_frames += 1

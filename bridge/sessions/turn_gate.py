@@ -28,6 +28,14 @@ class TurnGate:
         else:
             self._recent.append(frame)
 
+    def take_over(self, previous: TurnGate) -> None:
+        """Go on where `previous` was left: what it remembered and its model has not heard may be an onset."""
+        self._recent.extend(previous._recent)
+
+    def forget(self) -> None:
+        """What is heard next does not follow on what was heard last."""
+        self._recent.clear()
+
     def speech_started(self) -> None:
         if self.open:
             return

@@ -11,12 +11,13 @@ import pytest
 
 from bridge.audio.mix import Mixer
 from bridge.audio.playout import Playout
-from bridge.conversation.barge_in import BargeInSettings
+from bridge.conversation.barge_in import BargeInPolicy, BargeInSettings
 from bridge.conversation.conversation import Conversation, ConversationSettings
 from bridge.core.commands import Command, Respond
 from bridge.core.words import AudioMuted, AudioUnmuted, EarlyAudio, EndReason, ParticipantId
 from bridge.lanes.fast import FastLane
-from bridge.sessions.feed import FirstWords, SessionFeed
+from bridge.sessions.feed import SessionFeed
+from bridge.sessions.tape import Tape
 from bridge.transports.loopback import LoopbackRoom
 from providers.contract import (
     Capabilities,
@@ -30,7 +31,7 @@ from providers.contract import (
 )
 from providers.errors import NeedsNewSession
 from providers.signal.formats import PCM16_24K
-from providers.signal.vad import EnergyVad
+from providers.signal.vad import EnergyVad, VadSettings
 from tests.fakes.hand_model import CAPABILITIES, HandSession
 
 FRAME_BYTES = 960
@@ -74,22 +75,31 @@ class Control:
 class Call:
     """A fast lane with a room, and as many sessions as a test wants."""
 
-    def __init__(self, *, vad: bool = False, local_barge_in: bool = False, first_words_ms: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        vad: bool = False,
+        local_barge_in: bool = False,
+        first_words_ms: int = 1000,
+        away_min_speech_ms: int = 60,
+        vad_settings: VadSettings | None = None,
+    ) -> None:
         self.clock = Clock()
         self.control = Control()
         self.room = LoopbackRoom(clock=self.clock)
         self.playout = Playout(self.room)
         mixer = Mixer()
-        settings = ConversationSettings(barge_in=BargeInSettings(local=local_barge_in, greeting_guard_ms=0))
+        settings = ConversationSettings(
+            barge_in=BargeInSettings(local=local_barge_in, greeting_guard_ms=0, away_min_speech_ms=away_min_speech_ms)
+        )
         self.lane = FastLane(
             room=self.room,
             mixer=mixer,
             playout=self.playout,
             conversation=Conversation(settings, CAPABILITIES, self.playout, mixer.loudest),
-            first_words=FirstWords(first_words_ms, 20),
-            make_vad=lambda: EnergyVad(24_000),
+            tape=Tape(first_words_ms, PCM16_24K),
+            make_vad=lambda: EnergyVad(24_000, vad_settings),
             listens_itself=vad,
-            frame_ms=20,
             frame_bytes=FRAME_BYTES,
             control=self.control,
             clock=self.clock,
@@ -290,3 +300,130 @@ async def test_frames_leave_nothing_for_the_garbage_collector(call: Call, no_col
         call.speaks(20)
         session.emit(SpeechChunk(1, "r1", b"\1\0" * 480))
     assert gc.collect() == 0
+
+
+async def deaf_in_mid_reply(call: Call) -> HandSession:
+    """A reply of five seconds sounds, and the session that gave it is gone."""
+    session = call.lead()
+    session.says("r1", b"\1\0" * 24_000 * 5)
+    call.beats(1000)
+    return session
+
+
+def listens_itself(call: Call) -> bool:
+    return call.lane.speech.vad is not None
+
+
+def silent_after_ms(call: Call, limit_ms: int = 1000) -> int:
+    """Somebody begins to speak: how long until the voice stops."""
+    for spoken_ms in range(20, limit_ms + 1, 20):
+        call.speaks(20)
+        if call.playout.drained(call.clock.now):
+            return spoken_ms
+    return limit_ms
+
+
+async def test_while_no_session_leads_our_own_ears_stop_the_voice_as_soon_as_they_are_sure(call: Call) -> None:
+    session = await deaf_in_mid_reply(call)
+    call.speaks(400, level=0)
+    session.dies(None)
+    call.lane.remove_session(1)
+    call.speaks(100, level=0)
+    assert not call.playout.drained(call.clock.now)
+    assert silent_after_ms(call) <= 80
+
+
+async def test_who_was_speaking_already_when_the_session_went_is_heard_at_once(call: Call) -> None:
+    await deaf_in_mid_reply(call)
+    call.lane.watch_speech(True)
+    call.speaks(200)
+    assert not call.playout.drained(call.clock.now), "a session leads: that is its business"
+    call.lane.remove_session(1)
+    assert call.playout.drained(call.clock.now)
+
+
+async def test_who_was_speaking_when_a_session_was_lost_without_warning_is_heard_too(call: Call) -> None:
+    await deaf_in_mid_reply(call)
+    call.speaks(200)
+    call.lane.remove_session(1)
+    assert call.playout.drained(call.clock.now)
+
+
+async def test_a_noise_in_the_room_that_was_there_before_stops_nothing() -> None:
+    call = await Call(vad_settings=VadSettings(threshold_dbfs=-45.0, margin_db=9.0)).start()
+    session = call.lead()
+    call.speaks(1000, level=600)
+    session.says("r1", b"\1\0" * 24_000 * 5)
+    call.speaks(1000, level=600)
+    call.lane.remove_session(1)
+    call.speaks(1000, level=600)
+    assert not call.playout.drained(call.clock.now)
+    assert silent_after_ms(call) <= 80
+
+
+async def test_a_reply_that_may_not_be_interrupted_sounds_on_while_no_session_leads(call: Call) -> None:
+    call.lane.next_reply(BargeInPolicy(mode="never"))
+    await deaf_in_mid_reply(call)
+    call.lane.remove_session(1)
+    assert silent_after_ms(call) == 1000
+
+
+async def test_a_model_that_is_not_interrupted_by_speech_is_not_while_it_is_away(call: Call) -> None:
+    session = call.lead(capabilities=msgspec.structs.replace(CAPABILITIES, interrupts_on_speech=False))
+    session.says("r1", b"\1\0" * 24_000 * 5)
+    call.beats(1000)
+    call.lane.remove_session(1)
+    assert silent_after_ms(call) == 1000
+
+
+async def test_speech_shorter_than_the_setting_for_this_stops_nothing() -> None:
+    call = await Call(away_min_speech_ms=800).start()
+    await deaf_in_mid_reply(call)
+    call.lane.remove_session(1)
+    call.speaks(200)
+    call.speaks(600, level=0)
+    assert not call.playout.drained(call.clock.now)
+    assert 800 <= silent_after_ms(call) <= 840
+
+
+async def test_once_a_session_leads_again_our_ears_hear_out_the_speech_and_close(call: Call) -> None:
+    call.lead(1)
+    call.lane.remove_session(1)
+    call.speaks(200)
+    second = call.lead(2)
+    assert listens_itself(call)
+    call.speaks(700, level=0)
+    assert not listens_itself(call)
+    second.says("r1", b"\1\0" * 24_000 * 5)
+    call.beats(1000)
+    assert silent_after_ms(call) == 1000
+
+
+async def test_what_was_said_while_no_session_led_reaches_the_next_one_once(call: Call) -> None:
+    first = call.lead(1)
+    call.speaks(200, level=11)
+    call.lane.remove_session(1)
+    call.speaks(400, level=12)
+    second = call.lead(2)
+    call.speaks(200, level=13)
+    assert list(dict.fromkeys(np.frombuffer(bytes(first.heard), np.int16))) == [11]
+    said = np.frombuffer(bytes(second.heard), np.int16)
+    assert [np.count_nonzero(said == level) for level in (11, 12, 13)] == [0, 400 * 24, 200 * 24]
+
+
+async def test_what_nobody_answered_can_be_heard_again_from_its_first_sound(call: Call) -> None:
+    first = call.lead(1)
+    call.speaks(500)
+    first.says("r1", b"\1\0" * 480)
+    answered = call.lane.hearing.unsettled()
+    call.speaks(1000, level=0)
+    call.speaks(400)
+    call.lane.remove_session(1)
+    loud = call.lane.hearing.first_loud(answered)
+    assert loud is not None and loud > answered
+    call.lane.hearing.rewind(loud)
+    second = call.lead(2)
+    call.beats(60)
+    said = np.frombuffer(bytes(second.heard), np.int16)
+    assert np.count_nonzero(said) == 400 * 24
+    assert np.flatnonzero(said)[0] == 300 * 24

@@ -101,3 +101,24 @@ def test_each_spoken_sentence_is_one_turn(name: str) -> None:
 def test_a_rate_that_has_no_whole_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="rate_hz = 11025"):
         EnergyVad(11_025)
+
+
+def test_a_noise_that_was_there_before_the_detector_is_not_speech() -> None:
+    settings = VadSettings(margin_db=9.0)
+    vad = EnergyVad(RATE_HZ, settings)
+    assert vad.learn(quiet(1000, 300.0)) == []
+    assert run(vad, quiet(1000, 300.0, seed=3)) == []
+    assert run(vad, loud(300))[0].speaking
+    assert run(EnergyVad(RATE_HZ, settings), quiet(1000, 300.0)) != [], "or this shows nothing"
+
+
+def test_speech_that_began_before_the_detector_is_found() -> None:
+    vad = EnergyVad(RATE_HZ, VadSettings(margin_db=9.0))
+    assert vad.learn(np.concatenate([quiet(500), loud(200)])) == [SpeechEdge(True, 500, 520)]
+    assert vad.speaking and vad.heard_ms == 700
+
+
+def test_a_detector_that_begins_with_nothing_begins_as_ever() -> None:
+    vad = EnergyVad(RATE_HZ)
+    assert vad.learn(quiet(0)) == []
+    assert vad.heard_ms == 0

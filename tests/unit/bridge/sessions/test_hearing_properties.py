@@ -1,0 +1,174 @@
+"""Whatever happens to the sessions of a call: each frame goes to the leader once and in order, or a counter says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.sessions.feed import SessionFeed
+from bridge.sessions.hearing import Hearing
+from bridge.sessions.tape import Tape
+from providers.contract import SessionStart
+from providers.signal.formats import AudioFormat, Encoding
+from tests.fakes.hand_model import CAPABILITIES, HandSession
+
+BUS = AudioFormat(Encoding.PCM16, 8_000)
+FRAME_BYTES = 320
+KEPT = 40
+PLAIN = msgspec.structs.replace(CAPABILITIES, input_formats=(BUS,))
+
+
+class Line:
+    """A call's sessions, and a record of what its leaders were given."""
+
+    def __init__(self) -> None:
+        self.tape = Tape(KEPT * 20, BUS)
+        self.hearing = Hearing(self.tape)
+        self.feeds: dict[int, SessionFeed] = {}
+        self.sessions: dict[int, HandSession] = {}
+        self.leader: int | None = None
+        self.minted = 0
+        self.next = 0
+        """The frame that the conversation has to hear next."""
+        self.missed = 0
+        self.rewound: int | None = None
+        self.replies = 0
+
+    def opens(self) -> int:
+        self.minted += 1
+        session = HandSession(SessionStart(number=self.minted), PLAIN)
+        self.sessions[self.minted] = session
+        self.feeds[self.minted] = SessionFeed(session, bus=BUS, room=BUS)
+        return self.minted
+
+    def turns(self, leader: int | None) -> None:
+        if leader != self.leader:
+            self.goes_back()
+        self.leader = leader
+        self.hearing.turn_to(list(self.feeds.values()), leader)
+
+    def goes_back(self) -> None:
+        if self.rewound is not None:
+            self.missed += self.tape.cursor - self.next
+            self.next, self.rewound = max(self.rewound, self.tape.start), None
+
+    # what may happen
+
+    def speech(self, count: int) -> None:
+        for _ in range(count):
+            loud = (self.tape.end // 100) % 2
+            frame = self.tape.end.to_bytes(4, "little") + (b"\0\x20" if loud else b"\0\0") * (FRAME_BYTES // 2 - 2)
+            self.hearing.hear(frame)
+
+    def recording(self, count: int) -> None:
+        for _ in range(count):
+            self.hearing.hear_later(self.tape.end.to_bytes(4, "little") + bytes(FRAME_BYTES - 4))
+
+    def hands_over(self, _: int) -> None:
+        before, successor = self.leader, self.opens()
+        if before is not None:
+            del self.feeds[before]
+        self.turns(successor)
+
+    def promotes(self, choice: int) -> None:
+        beside = [number for number in self.feeds if number != self.leader]
+        if beside:
+            before, chosen = self.leader, beside[choice % len(beside)]
+            if before is not None:
+                del self.feeds[before]
+            # What it heard while somebody led before it needs no second hearing; what nobody led through may get one.
+            self.turns(chosen)
+
+    def loses(self, _: int) -> None:
+        if self.leader is not None:
+            self.goes_back()
+            del self.feeds[self.leader]
+            self.hearing.forget(self.leader)
+            self.leader = None
+
+    def rewinds(self, by: int) -> None:
+        left_at = self.tape.cursor
+        self.rewound = self.hearing.rewind(left_at - by)
+        if self.leader is None:
+            self.missed += left_at - self.next
+            self.next, self.rewound = self.rewound, None
+
+    def catches_up(self, count: int) -> None:
+        for _ in range(count):
+            self.hearing.catch_up()
+
+    def stalls(self, choice: int) -> None:
+        """One socket is full, or takes audio again."""
+        session = self.sessions[choice % self.minted + 1] if self.minted else None
+        if session is not None:
+            session.outbox.waiting_audio_ms = 0 if session.outbox.waiting_audio_ms else 20
+
+    def begins_reply(self, _: int) -> None:
+        self.replies += 1
+        self.hearing.reply_started(f"r{self.replies}")
+
+    def completes_reply(self, back: int) -> None:
+        self.hearing.turn_complete(f"r{self.replies - back}")
+
+    def somebody_listens_in(self, _: int) -> None:
+        if self.leader is not None:
+            self.opens()
+            self.turns(self.leader)
+
+
+def happenings(*more: Callable[[Line, int], None]) -> st.SearchStrategy[list[tuple[Callable[[Line, int], None], int]]]:
+    counted = st.tuples(st.sampled_from((Line.speech, Line.recording)), st.integers(1, 120))
+    others = (
+        Line.hands_over, Line.loses, Line.rewinds, Line.catches_up, Line.stalls, Line.begins_reply,
+        Line.completes_reply, *more,
+    )  # fmt: skip
+    return st.lists(st.one_of(counted, st.tuples(st.sampled_from(others), st.integers(0, 30))), max_size=40)
+
+
+def heard_by(session: HandSession) -> list[int]:
+    heard = session.heard
+    assert len(heard) % FRAME_BYTES == 0
+    return [int.from_bytes(heard[place : place + 4], "little") for place in range(0, len(heard), FRAME_BYTES)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(happenings())
+def test_leaders_hear_each_frame_once_and_in_order_and_what_is_lost_is_counted(
+    happens: list[tuple[Callable[[Line, int], None], int]],
+) -> None:
+    line = Line()
+    tape = line.tape
+    for happening, number in happens:
+        dropped = tape.stats.first_words_dropped_frames
+        happening(line, number)
+        if line.leader is not None:
+            for heard in heard_by(line.sessions[line.leader]):
+                assert heard >= line.next, "once, and in order"
+                line.missed += heard - line.next
+                line.next = heard + 1
+            line.sessions[line.leader].heard.clear()
+        if tape.stats.first_words_dropped_frames > dropped:
+            assert tape.end - tape.cursor == KEPT, "nothing goes that may stay"
+        assert line.missed + tape.cursor - line.next == tape.stats.first_words_dropped_frames
+        assert tape.start <= min(tape.cursor, tape.settled) and tape.settled <= tape.end
+        assert line.hearing.unsettled() <= tape.cursor <= tape.end
+
+
+@settings(max_examples=100, deadline=None)
+@given(happenings(Line.somebody_listens_in, Line.promotes))
+def test_whoever_hears_beside_the_leader_hears_without_a_gap(
+    happens: list[tuple[Callable[[Line, int], None], int]],
+) -> None:
+    line = Line()
+    led: set[int] = set()
+    for happening, number in happens:
+        happening(line, number)
+        if line.leader is not None:
+            led.add(line.leader)
+        for beside, session in line.sessions.items():
+            heard = heard_by(session)
+            if beside not in led and heard:
+                assert heard == list(range(heard[0], heard[0] + len(heard)))
