@@ -13,6 +13,7 @@ ProviderError
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 
 __all__ = [
@@ -25,7 +26,20 @@ __all__ = [
     "SessionEnded",
     "SettingRefused",
     "SetupTimeout",
+    "shown",
 ]
+
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxdict, _brief.maxlist, _brief.maxtuple = 4, 20, 20, 20
+_brief.maxstring = _brief.maxlong = _brief.maxother = 300
+
+
+def shown(value: object) -> str:
+    """A refused value as an error shows it: short, however long or deep it is."""
+    try:
+        return _brief.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # Python writes none
 
 
 class ProviderError(Exception):
@@ -82,7 +96,7 @@ class SettingRefused(ProviderError):
     """A setting that the provider or model cannot serve. Raised before anything is opened."""
 
     def __init__(self, field: str, value: object, mend: str) -> None:
-        super().__init__(f"{field} = {value!r}: {mend}")
+        super().__init__(f"{field} = {shown(value)}: {mend}")
         self.field = field
         """Path of the key as the configuration file spells it, such as `speech.voice`."""
         self.value = value

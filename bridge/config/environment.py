@@ -83,7 +83,7 @@ def put(table: dict[str, Any], path: tuple[str, ...], value: Any) -> bool:
 def _parsed(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # of TOML, or of a number with thousands of digits
         return text
     if parsed.keys() != {"value"}:
         return text

@@ -94,6 +94,9 @@ class Reader:
         except msgspec.ValidationError:
             self._refuse(path, value, describe(kind, path.rpartition(".")[2], value))
             return _MISSING
+        except UnicodeEncodeError:
+            self._refuse(path, value, "holds bytes that are not UTF-8: write it anew")
+            return _MISSING
 
     def _refuse_secret(self, path: str, key: str, value: object, fields: Mapping[str, Any]) -> bool:
         if not looks_secret(key, value) or (key in fields and not isinstance(value, str)):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from providers.errors import shown
+
 __all__ = ["BridgeError", "ConfigError", "ModelFailed", "RoomError", "RoomInUse", "RoomRejected"]
 
 
@@ -23,7 +25,7 @@ class ConfigError(BridgeError):
     """A setting is wrong. Found before anything is opened."""
 
     def __init__(self, field: str, value: object, mend: str, others: Sequence[ConfigError] = ()) -> None:
-        super().__init__("\n".join([f"{field} = {value!r}: {mend}", *(str(other) for other in others)]))
+        super().__init__("\n".join([f"{field} = {shown(value)}: {mend}", *(str(other) for other in others)]))
         self.field = field
         """Path of the key as the file spells it, such as `speech.voice`, or the name of an environment variable."""
         self.value = value

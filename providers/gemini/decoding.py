@@ -311,7 +311,10 @@ _EMPTY = ServerMessage()
 
 
 def _keys(raw: str | bytes) -> list[str]:
-    decoded = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    try:
+        decoded = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except UnicodeDecodeError:
+        return ["a name that is not UTF-8"]  # what is read past, as unknown names are, was never looked at so closely
     return [key[:80] for key in sorted(decoded)[:8]]
 
 

@@ -17,9 +17,13 @@ __all__ = ["ToolLedger"]
 # Never empty: an answer that says nothing makes 3.8 models call the tool again.
 _NOTHING_RETURNED = "The call succeeded and returned nothing."
 _NOTHING_SAID = "The call failed."
-_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
-_MAX_ARRAY = 10_000
+_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,9})\]|\['([^']*)'\]")
+_MAX_STEPS = 64
+_MAX_HOLE = 64
+"""Arguments are streamed in order, so an index leaves few places out. Without a bound a short path could ask for any
+amount of memory."""
 _MAX_GROWING = 64
+_MAX_OPEN = 256
 
 
 class _Open(msgspec.Struct):
@@ -52,6 +56,7 @@ class ToolLedger:
         self._backend = backend
         self._scheduling = scheduling
         self._open: list[_Open] = []
+        """Full: the oldest is forgotten, and a warning says so."""
         self._growing: dict[str, _Growing] = {}
         """Calls whose arguments are still coming, by id. Full: the oldest is forgotten."""
         self._batches = 0
@@ -77,10 +82,16 @@ class ToolLedger:
                 continue  # streamed arguments: more to come
             call_id, name, arguments = whole
             if not name:
-                events.append(
-                    WarningReported(session=self._session, code="malformed_message", message="a tool call has no name")
-                )
+                events.append(self._warning("malformed_message", "a tool call has no name"))
                 continue
+            if call_id and any(call_id == known.call_id for known in self._open):
+                # A frame that came twice. The copy would never be answered, and would look like work for ever.
+                events.append(self._warning("tool_call_repeated", f"the call {call_id[:80]} of {name[:80]} came twice"))
+                continue
+            if len(self._open) >= _MAX_OPEN:
+                lost = self._open.pop(0)
+                said = f"{_MAX_OPEN} calls wait for answers: the oldest, of {lost.name[:80]}, is given up"
+                events.append(self._warning("tool_call_forgotten", said))
             blocking = self._blocking.get(name, self._rules.blocking_by_default)
             self._open.append(_Open(call_id=call_id, name=name, batch=batch, blocking=blocking))
             events.append(
@@ -126,6 +137,9 @@ class ToolLedger:
         call.answer = answer
         return self._complete(call.batch), ""
 
+    def _warning(self, code: str, text: str) -> WarningReported:
+        return WarningReported(session=self._session, code=code, message=text)
+
     def _is(self, call: _Open, call_id: str, name: str) -> bool:
         if call.answer is not None:
             return False
@@ -167,11 +181,11 @@ class ToolLedger:
 def _put(arguments: dict[str, Any], piece: PartialArg) -> None:
     """Write a streamed piece at its JSON path; strings grow. A path that cannot be followed is left out."""
     steps = [int(index) if index else name or quoted for name, index, quoted in _PATH_STEP.findall(piece.json_path)]
-    if not steps or not isinstance(steps[0], str):
+    if not steps or not isinstance(steps[0], str) or len(steps) > _MAX_STEPS:
         return
     node: Any = arguments
     for step, following in zip(steps, [*steps[1:], None], strict=True):
-        if isinstance(node, list) and isinstance(step, int) and step < _MAX_ARRAY:
+        if isinstance(node, list) and isinstance(step, int) and step <= len(node) + _MAX_HOLE:
             node.extend([None] * (step + 1 - len(node)))
         elif not (isinstance(node, dict) and isinstance(step, str)):
             return

@@ -7,7 +7,6 @@ what is not decoded cannot fail.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
@@ -187,6 +186,10 @@ def decode_base64(data: str) -> bytes:
         return pybase64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
+_LONGEST_DURATION_S = 315_576_000_000
+"""10,000 years: protobuf's own bound. What is beyond is a fault, and may be infinite in other units."""
+
+
 def duration_s(text: str | None) -> float | None:
     """`google.protobuf.Duration` in seconds: "50s", "9.5s". None when it is none."""
     if not text:
@@ -195,4 +198,4 @@ def duration_s(text: str | None) -> float | None:
         seconds = float(text.removesuffix("s"))
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) else None
+    return seconds if abs(seconds) <= _LONGEST_DURATION_S else None

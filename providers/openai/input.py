@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import UNSET
 
 from providers.contract import InputTranscript, WarningReported
@@ -52,7 +54,8 @@ class UserInput:
             told = session.audio.input.turn_detection
         if not isinstance(told, wire.TurnDetection) or not self.detects:
             return False
-        self._silence_ms = told.silence_duration_ms or self._silence_ms
+        if told.silence_duration_ms and math.isfinite(told.silence_duration_ms):
+            self._silence_ms = told.silence_duration_ms
         if created or told.interrupt_response is None or told.interrupt_response == self.interrupts:
             return False
         self.interrupts = told.interrupt_response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import math
 
 from pybase64 import b64decode
 
@@ -284,10 +285,14 @@ class ResponseReader:
 def rate_limits(session: int, event: RateLimitsUpdated) -> RateLimits:
     """`rate_limits.updated`."""
     limits = (
-        RateLimit(limit.name, limit.limit or 0, limit.remaining or 0, limit.reset_seconds or 0.0)
+        RateLimit(limit.name, limit.limit or 0, limit.remaining or 0, _finite(limit.reset_seconds))
         for limit in event.rate_limits
     )
     return RateLimits(session, tuple(limits))
+
+
+def _finite(seconds: float | None) -> float:
+    return seconds if seconds is not None and math.isfinite(seconds) else 0.0
 
 
 def other_rate_hz(session: Session, wanted: AudioFormat) -> int | None:

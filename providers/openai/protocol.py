@@ -11,6 +11,7 @@ commits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -486,4 +487,5 @@ def _is_of_setup(error: wire.ErrorBody) -> bool:
 
 
 def _whole(milliseconds: float | None) -> int | None:
-    return None if milliseconds is None else int(milliseconds)
+    # A server that writes numbers as texts may write "nan".
+    return int(milliseconds) if milliseconds is not None and math.isfinite(milliseconds) else None

@@ -43,7 +43,7 @@ ABOVE = ("bridge.cli", "bridge.app", "bridge.config", "bridge.facade", "bridge.l
 
 
 OF_PROVIDERS = {
-    "bridge.core": {"contract"},
+    "bridge.core": {"contract", "errors"},
     "bridge.audio": {"signal"},
     "bridge.conversation": {"contract"},
     "bridge.sessions": {"contract", "errors", "signal"},

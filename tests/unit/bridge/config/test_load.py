@@ -188,3 +188,17 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
     empty = {"ROOMBRIDGE_PROVIDER": "", "ROOMBRIDGE_CALL__DRAIN_S": " ", "ROOMBRIDGE_LIVEKIT__ROOM": '""'}
     config = read({"provider": "openai", "livekit": {"room": "a"}}, empty)
     assert (config.provider, config.call.drain_s, config.livekit.room) == ("openai", 10.0, "")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "0x" + "f" * 5000, "[" * 5000, "\udcff"])
+def test_a_variable_too_odd_for_toml_is_refused_by_its_key(text: str) -> None:
+    (field,) = problems({}, {"ROOMBRIDGE_CALL__DRAIN_S": text})
+    assert field == "call.drain_s"
+
+
+def test_a_value_however_deep_or_long_is_shown_in_short() -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (deep, "x" * 10_000, 16**5000, list(range(10_000))):
+        assert len(str(ConfigError("call", value, "mend it"))) < 500

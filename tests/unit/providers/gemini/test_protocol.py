@@ -29,6 +29,7 @@ from providers.contract import (
     ToolCallCancelled,
     ToolSpec,
     TurnComplete,
+    UserSpeechStarted,
     WarningReported,
 )
 from providers.errors import (
@@ -395,6 +396,36 @@ def test_streamed_arguments_become_one_call() -> None:
     assert call.arguments == {"city": "Oslo", "days": [None, {"n": 2}], "now": True}
 
 
+@pytest.mark.parametrize("path", ["$.a[9999]", "$.a" + "[60]" * 100, "$.a[" + "9" * 5000 + "]"])
+def test_a_short_path_cannot_ask_for_much_memory(path: str) -> None:
+    core = opened(GeminiSettings(backend="vertex"), tools=(ToolSpec(name="one"),))
+    piece = {"jsonPath": path, "stringValue": "x"}
+    (call,) = feed(core, {"toolCall": {"functionCalls": [{"id": "a", "name": "one", "partialArgs": [piece]}]}})
+    assert isinstance(call, ToolCall)
+    assert len(json.dumps(call.arguments)) < 100
+
+
+def test_a_call_that_comes_twice_is_made_and_answered_once() -> None:
+    core = opened(tools=(ToolSpec(name="one", blocking=True), ToolSpec(name="two", blocking=True)))
+    feed(core, BOTH_CALLS)
+    events = feed(core, BOTH_CALLS)
+    assert [event.code for event in events if isinstance(event, WarningReported)] == ["tool_call_repeated"] * 2
+    assert len(events) == 2
+    for call_id, name in (("a", "one"), ("b", "two")):
+        core.send_tool_result(call_id, name, "ok")
+    assert len(sent(core)) == 1
+    (update,) = feed(core, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
+    assert isinstance(update, ResumptionUpdate) and not update.mid_turn
+
+
+def test_calls_that_are_never_answered_are_given_up_one_by_one() -> None:
+    core = opened(tools=(ToolSpec(name="one"),))
+    for number in range(300):
+        events = feed(core, {"toolCall": {"functionCalls": [{"id": f"c{number}", "name": "one"}]}})
+        given_up = [event.code for event in events if isinstance(event, WarningReported)]
+        assert given_up == (["tool_call_forgotten"] if number >= 256 else [])
+
+
 def test_only_the_first_piece_of_a_streamed_call_need_say_whose_it_is() -> None:
     core = opened(GeminiSettings(backend="vertex"), tools=(ToolSpec(name="one"),))
     piece = {"partialArgs": [{"jsonPath": "$.city", "stringValue": "Oslo"}], "willContinue": True}
@@ -624,6 +655,16 @@ def test_nothing_that_a_server_sends_raises(messages: list[bytes]) -> None:
     for index, message in enumerate(messages):
         core.receive(message, float(index))
         core.handle_timeout(float(index))
+
+
+def test_an_endless_offset_is_no_offset() -> None:
+    (event,) = feed(opened(), {"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "1e308s"}})
+    assert event == UserSpeechStarted(session=1)
+
+
+def test_an_unknown_name_that_is_no_text_is_reported() -> None:
+    (event,) = opened().receive(b'{"\xff": 1}', 1.0)
+    assert isinstance(event, WarningReported) and event.code == "unknown_message"
 
 
 def test_deep_nesting_is_reported() -> None:

@@ -715,6 +715,18 @@ WORDS = (
 )
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_written_as_a_text_that_is_none_is_left_out(number: str) -> None:
+    call = Call()
+    assert call.says("input_audio_buffer.speech_started", audio_start_ms=number) == [UserSpeechStarted(1)]
+    limits = call.says("rate_limits.updated", rate_limits=[{"name": "tokens", "reset_seconds": number}])
+    assert limits == [RateLimits(1, (RateLimit("tokens", 0, 0, 0.0),))]
+    call.says("session.updated", session={"turn_detection": {"silence_duration_ms": number}})
+    call.core.encode_audio(pcm(100), PCM16_24K)
+    call.core.end_input()
+    assert call.sent_types() == ["input_audio_buffer.append"]
+
+
 def anything(chance: Random, depth: int = 4) -> Any:
     """A JSON value that a confused server might send."""
     match chance.randrange(8 if depth else 5):

@@ -1,0 +1,275 @@
+"""Whatever a service sends, a protocol core answers with events: no exception, no hang, no growth without end."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from providers.contract import Closed, RateLimits, ReplyStarted, SessionEvent, SessionStart, SpeechChunk, ToolCall
+from providers.driver import ProtocolCore
+from providers.errors import NeedsNewSession, ProviderError, SettingRefused
+from providers.gemini.endpoint import endpoint
+from providers.gemini.protocol import GeminiProtocol
+from providers.gemini.settings import GeminiSettings
+from providers.gemini.setup import plan_session
+from providers.openai.protocol import OpenAIProtocol
+from providers.openai.settings import OpenAISettings
+from providers.openai.setup import capabilities_of
+from providers.settings import SpeechSettings
+from tests.fuzz.odd import Odd, seeds
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+EVENTS: tuple[type, ...] = SessionEvent.__args__
+MOST_BYTES = 200_000
+LONGEST_S = 2.0
+"""One message, on a machine that is busy with something else. A hang takes for ever."""
+
+
+def gemini(odd: Odd) -> GeminiProtocol:
+    own = odd.rng.choice(
+        (
+            {},
+            {"backend": "vertex"},
+            {"model": "gemini-2.5-flash-native-audio-latest"},
+            {"model": "gemini-3.8-live-extended-thinking"},
+        )
+    )
+    settings = msgspec.convert(own, GeminiSettings)
+    place = endpoint(settings, {"GOOGLE_CLOUD_PROJECT": "p"})
+    return GeminiProtocol(plan_session(spoken(odd), settings, place, SessionStart()))
+
+
+def openai(odd: Odd) -> OpenAIProtocol:
+    own, speech = OpenAISettings(), spoken(odd)
+    return OpenAIProtocol(1, speech, own, capabilities_of(speech, own, {}), acknowledged=odd.chance(0.7))
+
+
+def spoken(odd: Odd) -> SpeechSettings:
+    mode = "manual" if odd.chance(0.3) else "auto"
+    table = {"tools": [{"name": "weather"}, {"name": "clock"}], "turn_detection": {"mode": mode}}
+    return msgspec.convert(table, SpeechSettings)
+
+
+MAKE: dict[str, Callable[[Odd], ProtocolCore]] = {"gemini": gemini, "openai": openai}
+MORE: dict[str, list[dict[str, Any]]] = {
+    "gemini": [
+        {"setupComplete": {"sessionId": "s"}},
+        {"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "1.5s"}},
+        {"voiceActivityDetectionSignal": {"vadSignalType": "VAD_SIGNAL_TYPE_EOS"}},
+        {"goAway": {"timeLeft": "50s"}},
+        {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no"}},
+        {"toolCall": {"functionCalls": [{"partialArgs": [{"jsonPath": "$.a[0].b", "stringValue": "x"}], "id": "c"}]}},
+    ],
+    "openai": [
+        {"type": "session.created", "session": {"id": "s"}},
+        {"type": "session.updated", "session": {"id": "s", "audio": {"input": {"turn_detection": None}}}},
+        {"type": "input_audio_buffer.speech_started", "audio_start_ms": 10, "item_id": "u"},
+        {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 900.5, "item_id": "u"},
+        {"type": "error", "error": {"type": "x", "code": "conversation_already_has_active_response", "event_id": "e"}},
+        {"type": "error", "error": {"type": "invalid_request_error", "code": "session_expired", "message": "no"}},
+    ],
+}
+READY: dict[str, list[dict[str, Any]]] = {"gemini": [{"setupComplete": {}}], "openai": MORE["openai"][:2]}
+
+
+def known(provider: str) -> list[dict[str, Any]]:
+    """Every server message of the vectors, and some more."""
+    lines = (VECTORS / provider / "server.jsonl").read_text(encoding="utf-8").splitlines()
+    return [message for line in lines if line for message in json.loads(line)["messages"]] + MORE[provider]
+
+
+def words_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from words_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from words_in(inner)
+
+
+def figures(event: SessionEvent) -> list[float]:
+    """The decimal numbers that an event holds."""
+    limits = event.limits if isinstance(event, RateLimits) else ()
+    structs = (event, *limits)
+    values = [getattr(struct, field.name) for struct in structs for field in msgspec.structs.fields(struct)]
+    return [value for value in values if isinstance(value, float)]
+
+
+class Session:
+    """A core under fire, and what it has told so far."""
+
+    def __init__(self, core: ProtocolCore, odd: Odd) -> None:
+        self.core = core
+        self.now = 100.0
+        self.calls = [("", ""), ("unknown", "weather")]
+        self.replies = ["unknown"]
+        self._odd = odd
+        core.start(self.now)
+        self.look([])
+
+    def receives(self, frame: str | bytes) -> None:
+        began = time.monotonic()
+        events = self.core.receive(frame, self.now)
+        assert time.monotonic() - began < LONGEST_S
+        self.look(events)
+
+    def look(self, events: list[SessionEvent]) -> None:
+        """Only typed events of this session, only messages that JSON can carry, a deadline that a clock can reach."""
+        for event in events:
+            assert isinstance(event, EVENTS) and event.session == 1
+            assert all(math.isfinite(number) for number in figures(event))
+            if isinstance(event, ToolCall):
+                self.calls.append((event.call_id, event.name))
+            elif isinstance(event, ReplyStarted | SpeechChunk):
+                self.replies.append(event.reply_id)
+            elif isinstance(event, Closed):
+                assert isinstance(event.error, ProviderError)
+        for message in self.core.outgoing():
+            assert isinstance(json.loads(message.decode("utf-8")), dict)
+        due = self.core.deadline()
+        assert due is None or not math.isnan(due)
+
+    def commands(self) -> None:
+        """Something that the bridge might do just now."""
+        core, odd = self.core, self._odd
+        call_id, name = odd.rng.choice(self.calls[-8:])
+        doing: Callable[[], object] = odd.rng.choice(
+            (
+                lambda: core.encode_audio(bytes(640), core.capabilities.input_formats[0]),
+                core.end_input,
+                core.commit_input,
+                core.clear_input,
+                core.start_activity,
+                core.end_activity,
+                lambda: core.send_text("hello"),
+                core.respond,
+                lambda: core.interrupt(self.now),
+                lambda: core.truncate(odd.rng.choice(self.replies[-8:]), odd.rng.choice((-5, 0, 700, 10**9))),
+                lambda: core.send_tool_result(call_id, name, {"a": 1}, error=odd.chance(0.2), respond=odd.chance(0.8)),
+                lambda: core.update(instructions="be brief"),
+            )
+        )
+        try:
+            doing()
+        except (NeedsNewSession, SettingRefused):
+            pass  # the two ways in which a command may be refused
+        self.look([])
+
+    def waits(self, seconds: float) -> None:
+        """Time goes by, and whatever falls due is done, each thing once."""
+        until = self.now + seconds
+        for _ in range(100):
+            due = self.core.deadline()
+            if due is None or due > until:
+                break
+            self.now = max(self.now, due)
+            self.look(self.core.handle_timeout(self.now))
+        else:
+            raise AssertionError("a deadline that is met stays due")
+        self.now = until
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openai"])
+def test_whatever_a_service_sends_becomes_typed_events(provider: str) -> None:
+    messages = known(provider)
+    words = sorted({word for message in messages for word in words_in(message)})
+    for seed in seeds(150):
+        with Odd(provider, seed) as odd:
+            session = Session(MAKE[provider](odd), odd)
+            if odd.chance(0.85):
+                for message in READY[provider]:
+                    session.receives(json.dumps(message))
+            for _ in range(odd.rng.randrange(60)):
+                kind = odd.rng.random()
+                if kind < 0.55:
+                    session.receives(odd.frame(odd.mutated(odd.rng.choice(messages), words)))
+                elif kind < 0.65:
+                    session.receives(odd.frame(odd.value(words, 4)))
+                elif kind < 0.7:
+                    session.receives(odd.rng.randbytes(odd.rng.randrange(40)))
+                elif kind < 0.9:
+                    session.commands()
+                else:
+                    session.waits(odd.rng.choice((0.0, 0.5, 3.0, 61.0, 4000.0)))
+            session.look(session.core.connection_closed(odd.rng.choice((1000, 1006, 1008, 1011, 4999)), "\u2026", 1e4))
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openai"])
+def test_true_conversations_in_any_order_and_any_number_become_typed_events(provider: str) -> None:
+    """Frames as the service writes them, so that the mind gets further than with broken ones."""
+    messages = known(provider)
+    for seed in seeds(100):
+        with Odd(f"{provider} in order", seed) as odd:
+            session = Session(MAKE[provider](odd), odd)
+            for message in READY[provider]:
+                session.receives(json.dumps(message))
+            at = odd.rng.randrange(len(messages))
+            for _ in range(80):
+                at = at + 1 if odd.chance(0.7) else odd.rng.randrange(len(messages))
+                for _ in range(2 if odd.chance(0.1) else 1):
+                    session.receives(json.dumps(messages[at % len(messages)]))
+                if odd.chance(0.3):
+                    session.commands()
+                if odd.chance(0.1):
+                    session.waits(odd.rng.choice((0.1, 3.0)))
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openai"])
+@pytest.mark.parametrize("fresh_ids", [False, True], ids=["the-same-ids", "ever-new-ids"])
+def test_a_service_that_never_stops_cannot_fill_the_memory(provider: str, fresh_ids: bool) -> None:
+    with Odd(f"{provider} without end", int(fresh_ids)) as odd:
+        messages = [message for message in known(provider) if "setup" not in str(message) and "error" not in message]
+        for message in messages:
+            session = Session(MAKE[provider](odd), odd)
+            for opening in READY[provider]:
+                session.receives(json.dumps(opening))
+            text = json.dumps(message)
+            for number in range(400):
+                session.core.receive(json.dumps(renamed(message, f"-{number}")) if fresh_ids else text, session.now)
+            session.core.outgoing()
+            assert size_of(session.core) < MOST_BYTES, message
+
+
+def renamed(value: Any, mark: str) -> Any:
+    """The same message about other things: each id gets a mark."""
+    if isinstance(value, dict):
+        return {
+            key: inner + mark
+            if isinstance(inner, str) and (key == "id" or key.endswith("_id"))
+            else renamed(inner, mark)
+            for key, inner in value.items()
+        }
+    return [renamed(inner, mark) for inner in value] if isinstance(value, list) else value
+
+
+def size_of(thing: object) -> int:
+    """Bytes of everything that this object alone holds."""
+    seen: set[int] = set()
+    waiting = [thing]
+    total = 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type) or callable(one):
+            continue
+        seen.add(id(one))
+        total += sys.getsizeof(one)
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        else:
+            waiting += cast(dict[str, object], getattr(one, "__dict__", {})).values()
+            names = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            waiting += [getattr(one, name) for name in names if hasattr(one, name)]
+            if not isinstance(one, str | bytes) and hasattr(one, "__iter__") and hasattr(one, "__len__"):
+                waiting += list(cast(Any, one))
+    return total
