@@ -140,9 +140,12 @@ class OpenAIProtocol:
         if self._go_away_at is not None and now >= self._go_away_at:
             self._go_away_at = None
             events.append(GoAway(self._number, max(0.0, self._ends_at - now)))
-        if self._requests.expire(now):
+        vain = self._requests.expire(now)
+        if vain == "request":
             events.append(self._warning("response_not_created", "a request for a response was not answered"))
-            self._request_due()
+        elif vain == "response":
+            events.append(self._warning("response_not_done", "the end of a response was not told; asking again"))
+        self._request_due()
         return events
 
     # --------------------------------------------------------------------------------------------------------- receive
@@ -186,13 +189,18 @@ class OpenAIProtocol:
                 self._answer_unreadable_calls()
                 return events
             case wire.SpeechStarted():
+                self._requests.user_started(now)
                 started = UserSpeechStarted(self._number, _whole(event.audio_start_ms))
                 return [started, *(reader.interrupted_by_user(now) if self._input.interrupts else ())]
             case wire.SpeechStopped():
+                self._requests.user_stopped(now, answered=self._speech.turn_detection.create_response)
+                self._request_due()
                 return [UserSpeechStopped(self._number, _whole(event.audio_end_ms))]
             case wire.BufferCommitted() | wire.BufferCleared():
                 self._input.uncommitted_bytes = 0
             case wire.ItemAdded() | wire.ItemDone():
+                if event.item.type == "function_call_output":
+                    self._requests.result_known(event.item.call_id)
                 self._order(reader.replies.exists_now(event.item.id))
             case (
                 wire.InputTranscriptDelta()
@@ -267,13 +275,14 @@ class OpenAIProtocol:
     def _response_done(self, response: wire.Response) -> list[SessionEvent]:
         reply = self._reader.reply(response.id)
         if reply.default and not reply.announced:
-            self._requests.created()  # cut before it began: its `response.created` will not come
+            self._requests.created(begun=False)  # cut before it began: its `response.created` will not come
         events = self._reader.done(response, reply)
         self._answer_unreadable_calls()
         if reply.default:
             self._requests.ended()
-        if self._reader.tools.response_ended(reply.id):
-            self._requests.ask(None)
+        answered = self._reader.tools.response_ended(reply.id)
+        if answered is not None:
+            self._requests.ask(None, answered)
         details = response.status_details
         if details is not None and details.error is not None:
             ending = session_ending_error(details.error)
@@ -283,13 +292,13 @@ class OpenAIProtocol:
         return events
 
     def _request_due(self) -> None:
-        if self._ready and self._requests.due(active=self._reader.replies.active() is not None):
+        if self._ready and self._requests.due(self._now, active=self._reader.replies.active() is not None):
             event_id = self._event_id()
             instructions = self._requests.send(event_id, self._now)
             self._outgoing.append(messages.response_create(instructions, event_id))
 
-    def _ask(self, instructions: str | None) -> None:
-        if not self._requests.ask(instructions):
+    def _ask(self, instructions: str | None, call_id: str = "") -> None:
+        if not self._requests.ask(instructions, call_id):
             self._notices.append(self._warning("response_not_asked", "too many requests for a response are waiting"))
         self._request_due()
 
@@ -320,7 +329,7 @@ class OpenAIProtocol:
             closing = 1001 if code == "session_expired" else 1008
             return [reported, self._end(closing, error.message or code, ending)]
         if error.code == "conversation_already_has_active_response":
-            again = self._requests.refused(error.event_id)
+            again = self._requests.refused(error.event_id, self._now)
             self._request_due()
             return [self._warning(code, f"a response was active: {'asked again after it' if again else 'given up'}")]
         self._requests.failed(error.event_id)
@@ -441,7 +450,7 @@ class OpenAIProtocol:
         item = messages.function_output(call_id, output_text(result, error=error))
         self._outgoing.append(messages.item_create(item, self._event_id()))
         if tools.answered(call_id, respond=respond):
-            self._ask(None)
+            self._ask(None, call_id)
 
     # ----------------------------------------------------------------------------------------------- commands: session
 

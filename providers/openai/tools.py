@@ -17,13 +17,15 @@ _KEPT_BATCHES = 64
 
 
 class _Batch:
-    __slots__ = ("ended", "open_calls", "respond")
+    __slots__ = ("ended", "latest", "open_calls", "respond")
 
     def __init__(self) -> None:
         self.open_calls: set[str] = set()
         self.ended = False
         """`response.done` came: no further call joins."""
         self.respond = False
+        self.latest = ""
+        """The call that was answered last."""
 
 
 class ToolLedger:
@@ -64,15 +66,16 @@ class ToolLedger:
         batch = self._batches[reply_id]
         batch.open_calls.discard(call_id)
         batch.respond = batch.respond or respond
+        batch.latest = call_id
         return self._settle(reply_id, batch)
 
-    def response_ended(self, reply_id: str) -> bool:
-        """`response.done`. True: all its calls are answered already, ask the model to go on."""
+    def response_ended(self, reply_id: str) -> str | None:
+        """`response.done`. The call that was answered last, if all of its calls are: ask the model to go on."""
         batch = self._batches.get(reply_id)
         if batch is None:
-            return False
+            return None
         batch.ended = True
-        return self._settle(reply_id, batch)
+        return batch.latest if self._settle(reply_id, batch) else None
 
     def _settle(self, reply_id: str, batch: _Batch) -> bool:
         if batch.open_calls or not batch.ended:

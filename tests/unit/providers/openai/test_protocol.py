@@ -375,6 +375,57 @@ def test_the_response_waits_for_the_last_output() -> None:
     assert call.sent_types() == ["conversation.item.create", "response.create"]
 
 
+def result_while_the_user_speaks(call: Call) -> None:
+    call.begins()
+    call.calls_tool("c1")
+    call.ends()
+    call.says("input_audio_buffer.speech_started", audio_start_ms=0, item_id="u1")
+    call.core.send_tool_result("c1", "f", "a")
+    assert call.sent_types() == ["conversation.item.create"], "the result at once, no answer into the user's words"
+
+
+def test_a_result_while_the_user_speaks_is_answered_with_what_the_user_said() -> None:
+    call = Call()
+    result_while_the_user_speaks(call)
+    output = {"id": "o1", "type": "function_call_output", "call_id": "c1", "output": "a"}
+    call.says("conversation.item.added", item=output)
+    call.now += 3
+    call.says("input_audio_buffer.speech_stopped", audio_end_ms=3000, item_id="u1")
+    call.begins("resp_2")
+    call.ends("resp_2")
+    assert call.core.handle_timeout(call.now + 60) == []
+    assert call.sent() == []
+
+
+def test_a_result_while_the_user_speaks_is_asked_for_where_the_server_does_not_answer_by_itself() -> None:
+    call = Call(SpeechSettings(turn_detection=TurnDetectionSettings(create_response=False)))
+    result_while_the_user_speaks(call)
+    call.says("input_audio_buffer.speech_stopped", audio_end_ms=3000, item_id="u1")
+    assert call.sent_types() == ["response.create"]
+
+
+def test_a_result_is_asked_for_when_the_server_stays_silent_after_the_user() -> None:
+    call = Call()
+    result_while_the_user_speaks(call)
+    call.says("input_audio_buffer.speech_stopped", audio_end_ms=3000, item_id="u1")
+    due = call.core.deadline()
+    assert due is not None and due - call.now < 2
+    assert call.core.handle_timeout(due) == []
+    assert call.sent_types() == ["response.create"]
+
+
+def test_a_response_whose_end_never_comes_blocks_the_next_request_for_a_while_only() -> None:
+    call = Call()
+    call.core.respond("Greet.")
+    (frame,) = call.core.outgoing()
+    call.refuses("conversation_already_has_active_response", json.loads(frame)["event_id"])
+    due = call.core.deadline()
+    assert due is not None and due - call.now <= 30
+    (warning,) = call.core.handle_timeout(due)
+    assert isinstance(warning, WarningReported) and warning.code == "response_not_done"
+    assert call.sent_types() == ["response.create"]
+
+
 def test_outputs_that_want_no_answer_get_none() -> None:
     call = Call()
     call.begins()
