@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from bridge.app import make_model, make_room
     from bridge.config import Config, load
     from bridge.conversation.barge_in import BargeInPolicy
+    from bridge.conversation.entries import Line, ToolUse, TranscriptLine
+    from bridge.conversation.summary import Summarize, SummaryWork
     from bridge.core.commands import Command, FlushPlayout, RunTool, ShowCaption, ShowState
     from bridge.core.errors import BridgeError, ConfigError, ModelFailed, RoomError, RoomInUse, RoomRejected
     from bridge.core.tool import Tool, ToolError
@@ -31,6 +33,7 @@ __all__ = [
     "ConfigError",
     "EndReason",
     "FlushPlayout",
+    "Line",
     "LiveKitRoom",
     "LiveKitSettings",
     "LoopbackRoom",
@@ -43,8 +46,12 @@ __all__ = [
     "RunTool",
     "ShowCaption",
     "ShowState",
+    "Summarize",
+    "SummaryWork",
     "Tool",
     "ToolError",
+    "ToolUse",
+    "TranscriptLine",
     "Transport",
     "load",
     "make_model",
@@ -55,6 +62,8 @@ _HOMES = {
     "bridge.app": "make_model make_room",
     "bridge.config": "Config load",
     "bridge.conversation.barge_in": "BargeInPolicy",
+    "bridge.conversation.entries": "Line ToolUse TranscriptLine",
+    "bridge.conversation.summary": "Summarize SummaryWork",
     "bridge.core.commands": "Command FlushPlayout RunTool ShowCaption ShowState",
     "bridge.core.errors": "BridgeError ConfigError ModelFailed RoomError RoomInUse RoomRejected",
     "bridge.core.tool": "Tool ToolError",

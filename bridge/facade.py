@@ -21,7 +21,10 @@ from bridge.audio.pace import PacedSink
 from bridge.audio.playout import Playout, PlayoutSettings
 from bridge.conversation.barge_in import BargeInPolicy
 from bridge.conversation.conversation import Conversation, ConversationSettings
+from bridge.conversation.entries import TranscriptLine
 from bridge.conversation.ledger import Ledger
+from bridge.conversation.recall import Recall
+from bridge.conversation.summary import Summarize
 from bridge.core.commands import Command, Respond, SendText
 from bridge.core.errors import ConfigError, RoomInUse
 from bridge.core.tool import Tool
@@ -30,11 +33,12 @@ from bridge.lanes.control import ControlLane
 from bridge.lanes.fast import FastLane
 from bridge.lanes.pulse import Pulse
 from bridge.lanes.settings import CallSettings
+from bridge.lanes.summaries import Summaries
 from bridge.lanes.telemetry import Snapshot, Telemetry, counters_of
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.tape import Tape
 from bridge.transports.contract import Transport
-from providers.contract import HistoryItem, ModelSession, SessionStart, SpeechModel, TurnDetector
+from providers.contract import ModelSession, SessionStart, SpeechModel, TurnDetector
 from providers.signal.formats import AudioFormat, Encoding
 from providers.signal.vad import EnergyVad, VadSettings
 
@@ -46,8 +50,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _FRAME_MS = 20
 _UNFLUSHABLE_LEAD_MS = 60.0
-_SEED_LINES = 40
-"""A fresh session is told this much of the conversation: enough to go on, small enough for every provider."""
 _NOBODY_LISTENS = {EndReason.ROOM_DELETED, EndReason.REMOVED, EndReason.DISCONNECTED, EndReason.ROOM_EMPTY}
 
 
@@ -77,8 +79,11 @@ class RoomBridge:
         config: CallConfig | None = None,
         *,
         tools: Iterable[Tool | Callable[..., Any]] = (),
+        summarize: Summarize | None = None,
         name: str = "call",
     ) -> None:
+        """`summarize` makes the summary of what a new session is not told word for word, in the place of our digest:
+        see `bridge.SummaryWork`. It is called from time to time during a long call, and never waited for."""
         self.config = config or CallConfig()
         self.room = room
         self.model = model
@@ -89,6 +94,8 @@ class RoomBridge:
         self._stack = AsyncExitStack()
         self._ended: asyncio.Future[EndReason] | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._began_at = 0.0
+        self._over = False
         self._owns_room = True
         for tool in tools:
             self.tool(tool)
@@ -111,6 +118,13 @@ class RoomBridge:
             self._mixer.loudest,
             awaits_hearer=capabilities.tells_hearers,
         )
+        self._recall = Recall(
+            self._conversation.ledger,
+            self._conversation.memory,
+            lambda: asyncio.get_running_loop().time(),
+            lambda: self._fast.undelivered(),
+        )
+        self._summaries = Summaries(name, self._conversation.ledger, summarize) if summarize is not None else None
         self._tape = Tape(self.config.call.first_words_s * 1000, self._bus, frame_ms=_FRAME_MS, vad=self.config.vad)
         self._control = ControlLane(
             name=name,
@@ -118,7 +132,7 @@ class RoomBridge:
             settings=self.config.call,
             tools=self._tools,
             make_feed=self._make_feed,
-            history=self._history,
+            history=self._recall.seed,
             ended=self._end,
             published=self._publish,
         )
@@ -148,7 +162,10 @@ class RoomBridge:
             self._group = await stack.enter_async_context(asyncio.TaskGroup())
             stack.push_async_callback(self._close)
             self._pulse.start()
-            self.telemetry.start(loop.time())
+            self._began_at = loop.time()
+            self.telemetry.start(self._began_at)
+            if self._summaries is not None:
+                self._summaries.start(self._group)
             self._control.start(self._group, self._fast)
             await self._open_room()
             if self.config.call.max_call_s is not None:
@@ -292,6 +309,12 @@ class RoomBridge:
         """What was said and heard so far, and what the tools did."""
         return self._conversation.ledger
 
+    def transcript(self) -> list[TranscriptLine]:
+        """The conversation so far in its order, with names, as far as it was heard: during the call and after it. Times
+        count from the call's beginning."""
+        now = None if self._over else asyncio.get_running_loop().time()
+        return self._conversation.ledger.transcript(self._began_at, now)
+
     def snapshot(self) -> Snapshot:
         """All counters of the call, now."""
         return self.telemetry.snapshot(asyncio.get_running_loop().time())
@@ -310,6 +333,9 @@ class RoomBridge:
     async def _close(self) -> None:
         try:
             self._fast.end()
+            self._over = True
+            if self._summaries is not None:
+                self._summaries.stop()
             await self._control.close()
         finally:
             self._pulse.stop()
@@ -341,15 +367,6 @@ class RoomBridge:
 
     def _listens_itself(self) -> bool:
         return self.config.conversation.barge_in.local or self.model.capabilities.turn_detector is TurnDetector.CLIENT
-
-    def _history(self) -> tuple[HistoryItem, ...]:
-        """What was said and heard so far, to seed a fresh session with."""
-        lines = self._conversation.ledger.lines[-_SEED_LINES:]
-        return tuple(
-            HistoryItem(role="assistant" if line.speaker is None else "user", text=line.text)
-            for line in lines
-            if line.text.strip()
-        )
 
     def _make_feed(self, session: ModelSession) -> SessionFeed:
         return SessionFeed(

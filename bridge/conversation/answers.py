@@ -33,6 +33,11 @@ class AnswerWatch:
         self._spoken_to = 0
         self._due_at: float | None = None
 
+    @property
+    def owed(self) -> bool:
+        """The user has spoken, or a tool has answered, and nothing has come of it yet."""
+        return self._open
+
     def user_speaks(self) -> None:
         """The user is (still) speaking: nothing is owed yet."""
         if not self._open:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from bridge.conversation.answers import AnswerWatch
 from bridge.conversation.barge_in import BargeIn, BargeInPolicy
+from bridge.conversation.entries import Line
 from bridge.conversation.greeting import Greeting
 from bridge.conversation.interruption import Interruption
 from bridge.conversation.ledger import Ledger
+from bridge.conversation.memory import ProviderMemory
 from bridge.conversation.replies import Replies
 from bridge.conversation.scribe import Scribe
 from bridge.conversation.settings import ConversationSettings
-from bridge.conversation.speakers import Speakers, WhoSpoke
+from bridge.conversation.speakers import Speakers, Spoken, WhoSpoke
 from bridge.conversation.stats import ConversationStats
 from bridge.conversation.transcript import SpeechPosition
 from bridge.conversation.turns import Floor, Turns
@@ -77,6 +79,8 @@ from providers.contract import (
 __all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "ConversationStats"]
 
 _KNOWN_CALLS = 256
+_TRAILS_S = 2.0
+"""Where the provider tells nothing of speech: words this soon after a reply began were spoken before it, s."""
 
 ConversationEvent = (
     SessionEvent
@@ -109,7 +113,9 @@ class Conversation:
         """Of the leading session; assign when the lead changes."""
         self.away = False
         """The session that led is gone and no other leads yet; assign. Local speech interrupts in its place."""
-        self.ledger = Ledger(settings.ledger_entries, self.stats)
+        self.ledger = Ledger(settings.ledger_entries, self.stats, settings.memory)
+        self.memory = ProviderMemory(settings.memory, self.stats)
+        """What the leading session remembers beyond what was heard."""
         self.answers = AnswerWatch(settings.answers, self.stats)
         self.barge_in = BargeIn(settings.barge_in, self.stats)
         self._scribe = Scribe(speech, self.ledger, settings.captions_wait_ms, self.stats)
@@ -125,6 +131,7 @@ class Conversation:
         self._result_of: tuple[str | None, float] | None = None  # a reply that called, and its speech until the result
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
         self._provider_hears = False  # it tells when the user begins and ends
+        self._reply_began_at = float("-inf")
 
     # ------------------------------------------------------------------------------------------------------- surface
 
@@ -168,6 +175,16 @@ class Conversation:
         cut = self._replies.cut
         return any(reply not in cut for reply in self._replies.generating)
 
+    @property
+    def memory_is_dirty(self) -> bool:
+        """The provider remembers words that nobody heard: only a session seeded from the ledger does not."""
+        return self.memory.is_wrong
+
+    def noted(self, text: str, now: float) -> None:
+        """The application gives the model this as a typed user turn: it is on record like any other."""
+        if text.strip():
+            self.ledger.said(Line(speaker=self._speakers.anyone(), text=text, at=now, ended_at=now, typed=True))
+
     def next_reply(self, policy: BargeInPolicy, now: float) -> None:
         """The reply that begins next (within 20 s) may be interrupted as `policy` says."""
         self.barge_in.next_reply(policy, now)
@@ -197,6 +214,9 @@ class Conversation:
             commands.append(Respond())
         self._scribe.due(now, commands, sounding=bool(self._replies.audible))
         self._greet(now, commands)
+        note = self.memory.due(now, idle=self._idle(now), repairable=self.capabilities.repairable_memory)
+        if note:
+            commands.append(SendText(note, respond=False))
         self._settle(now, commands)
         return commands
 
@@ -209,6 +229,7 @@ class Conversation:
             self.answers.deadline(),
             self._scribe.deadline(sounding=bool(self._replies.audible)),
             self._greeting.deadline(),
+            self.memory.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -267,8 +288,9 @@ class Conversation:
             case InterruptRequested():
                 self._interruption.ask(FlushReason.APPLICATION, now, commands)
             # the model
-            case SessionReady():
+            case SessionReady(resumed=resumed):
                 self._turns.ready = True
+                self.memory.session_began(resumed=resumed)
                 self._greeting.model_ready()
                 self._provider_hears = False  # the next provider may have no events for speech
                 self._greet(now, commands)
@@ -309,6 +331,7 @@ class Conversation:
                 self._session_ended(now, commands)
             # the room
             case ParticipantJoined(participant):
+                self.ledger.names.know(participant.id, participant.name)
                 self._speakers.joined(participant.id)
                 self._turns.accompanied = True
                 self._greeting.somebody_came(now)
@@ -365,14 +388,18 @@ class Conversation:
             self._turns.user_starts(now, inferred=True)
             self.answers.user_speaks()
         # An empty transcript takes its turn too: it was a cough.
-        speaker = self._speakers.of_words(now) if new and (text.strip() or final) else None
-        self._scribe.user_words(session, turn_id, text, final=final, speaker=speaker, now=now, commands=commands)
+        spoken = self._speakers.of_words(now) if new and (text.strip() or final) else None
+        if spoken is not None and spoken.since - self._reply_began_at < _TRAILS_S and not self._provider_hears:
+            # Words that trail in behind the beginning of a reply are those that it answers.
+            spoken = Spoken(spoken.speaker, min(spoken.since, self._reply_began_at), self._reply_began_at)
+        self._scribe.user_words(session, turn_id, text, final=final, spoken=spoken, now=now, commands=commands)
         if final and self._turns.inferred and self._turns.user_speaks:
             self._user_stops(now)
         self._scribe.release(now, commands)
 
     def _reply_started(self, reply_id: str, now: float) -> None:
         self.stats.replies += 1
+        self._reply_began_at = now
         self._result_of = None
         self.barge_in.reply_started(reply_id, now)
         self._interruption.reply_started(reply_id)
@@ -385,6 +412,7 @@ class Conversation:
     def _turn_complete(self, reply_id: str | None, reason: str, now: float, commands: list[Command]) -> None:
         if self._turns.inferred and self._turns.user_speaks:
             self._user_stops(now)
+        self.memory.turn_complete(reply_id)
         if reply_id is not None:
             self._replies.generating.pop(reply_id, None)
             commands.append(FinishSpeech(reply_id))
@@ -452,8 +480,9 @@ class Conversation:
         self.stats.sessions_ended += 1
         for reply_id in self._replies.generating:
             commands.append(FinishSpeech(reply_id))
-            self._scribe.agent.turn_done(reply_id, now)
+            self._scribe.agent.lost(reply_id)
         self._replies.generating.clear()
+        self.memory.session_ended()
         if self._result_of is not None:
             self._result_of = None, 0.0  # it is told again to the next session, which has said nothing to it either
             self._turns.thinks(now)
@@ -470,11 +499,22 @@ class Conversation:
             self._replies.silenced(reply.reply_id)
             if self.capabilities.truncation is Truncation.CLIENT:
                 commands.append(TruncateReply(reply.reply_id, int(reply.heard_ms)))
-            self._scribe.cut(reply, commands)
+            words = self._scribe.cut(reply, commands)
+            if self.capabilities.truncation is Truncation.NONE:
+                self.memory.cut(reply.reply_id, words, reply.heard_ms, reply.generated_ms, now)
         self._replies.audible.clear()
         self._turns.model_stops()
 
     # ------------------------------------------------------------------------------------------------------ workings
+
+    def _idle(self, now: float) -> bool:
+        """Nobody speaks, nothing sounds, nothing is being made or owed, no tool runs."""
+        return (
+            self._turns.floor is Floor.NOBODY
+            and not (self._replies.audible or self._turns.thinking or self.answers.owed or self.at_work)
+            and self._speech.drained(now)
+            and not self._scribe.user.so_far()
+        )
 
     def _settle(self, now: float, commands: list[Command]) -> None:
         self._scribe.record(now)

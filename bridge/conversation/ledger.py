@@ -1,13 +1,20 @@
-"""The record of a call: what was said and heard, by whom and when, and what the tools did. Bounded."""
+"""The record of a call: what was said and heard, by whom and when, and what the tools did. Bounded.
+
+It outlives every session of every provider: what a new one is told comes from here.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
-import msgspec
-
+from bridge.conversation.entries import Entry, Line, ToolUse, TranscriptLine
+from bridge.conversation.memory_settings import MemorySettings
+from bridge.conversation.names import Names
 from bridge.conversation.stats import ConversationStats
+from bridge.conversation.summary import RollingSummary
 from bridge.core.words import ParticipantId
 
 __all__ = ["Ledger", "Line", "ToolUse"]
@@ -15,45 +22,33 @@ __all__ = ["Ledger", "Line", "ToolUse"]
 _RESULT_KEPT = 4000
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One person's turn, or one reply as far as the room heard it."""
-
-    speaker: ParticipantId | None
-    """None: the model."""
-    text: str
-    at: float
-    """When its record was closed, on the call's clock, s."""
-    heard_ms: float = 0.0
-    """Speech of a reply that reached the room, ms."""
-    interrupted: bool = False
-    """The reply was cut; `text` ends where the speech did."""
-    typed: bool = False
-    """Written, not spoken."""
-
-
-class ToolUse(msgspec.Struct):
-    """One tool call and what became of it."""
-
-    call_id: str
-    name: str
-    arguments: dict[str, Any]
-    at: float
-    result: str | None = None
-    """None while it runs. The first 4000 characters."""
-    error: bool = False
-    cancelled: bool = False
-    ended_at: float | None = None
-
-
 class Ledger:
-    """Entries of one call, oldest first. Full: the oldest goes, `forgotten_entries` counts it."""
+    """Entries of one call, oldest first. Full: the oldest goes, `forgotten_entries` counts it, the summary keeps its
+    gist."""
 
-    def __init__(self, capacity: int, stats: ConversationStats) -> None:
+    def __init__(self, capacity: int, stats: ConversationStats, settings: MemorySettings | None = None) -> None:
+        self.settings = settings or MemorySettings()
+        self.names = Names(self.settings.words.assistant)
+        self.still_open: Callable[[float], Iterable[Line]] = lambda now: ()
+        """Lines that are being said at a time, as far as they were heard: the scribe's, who closes them."""
+        self.grown: Callable[[], None] = lambda: None
+        """Called when an entry was folded into the summary."""
+        self.version = 0
+        """Grows with every entry and every tool's answer."""
+        self.several_speakers = False
+        """More than one person was on record so far."""
+        self.summary = RollingSummary(self.settings.summary_chars, self.settings.words, self.names, stats)
+        """Of what is older than the last turns."""
         self._stats = stats
-        self._entries: deque[Line | ToolUse] = deque(maxlen=capacity)
+        self._capacity = capacity
+        self._entries: deque[Entry] = deque()
+        self._told_in_full = 0  # the newest of these, which the summary does not hold
+        self._first_speaker: ParticipantId | None = None
+
+    # ------------------------------------------------------------------------------------------------ what there is
 
     @property
-    def entries(self) -> tuple[Line | ToolUse, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         return tuple(self._entries)
 
     @property
@@ -61,7 +56,31 @@ class Ledger:
         """What was said and heard, without the tools."""
         return tuple(entry for entry in self._entries if isinstance(entry, Line))
 
+    def open_lines(self, now: float) -> tuple[Line, ...]:
+        """What is being said, as far as it was heard by now; a user's turn as far as it was understood."""
+        return tuple(self.still_open(now))
+
+    def recent(self, now: float) -> list[Entry]:
+        """All that the summary does not hold, and what is being said, in the order in which it began.
+
+        A transcript may come long after its turn, when the answer to it was heard already: the order of the record is
+        that of its coming, this one is that of the conversation.
+        """
+        start = len(self._entries) - self._told_in_full
+        return sorted((*islice(self._entries, start, None), *self.still_open(now)), key=_began)
+
+    def transcript(self, since: float = 0.0, now: float | None = None) -> list[TranscriptLine]:
+        """The whole record in the order of the conversation, with names; times count from `since`, s. With `now`, what
+        is being said is in it too."""
+        entries = sorted((*self._entries, *(self.still_open(now) if now is not None else ())), key=_began)
+        return [self._transcribed(entry, since) for entry in entries]
+
+    # -------------------------------------------------------------------------------------------------- what happens
+
     def said(self, line: Line) -> None:
+        if line.speaker is not None:
+            self._first_speaker = self._first_speaker or line.speaker
+            self.several_speakers = self.several_speakers or line.speaker != self._first_speaker
         self._add(line)
 
     def tool_called(self, call_id: str, name: str, arguments: dict[str, Any], now: float) -> None:
@@ -78,15 +97,59 @@ class Ledger:
         cancelled: bool = False,
     ) -> None:
         """Close the newest open call of this id (or of this name, where the provider gives no ids)."""
-        for entry in reversed(self._entries):
+        for age, entry in enumerate(reversed(self._entries)):
             if isinstance(entry, ToolUse) and entry.ended_at is None and entry.call_id == call_id:
                 if not call_id and entry.name != name:
                     continue
                 entry.result = None if result is None else result[:_RESULT_KEPT]
                 entry.error, entry.cancelled, entry.ended_at = error, cancelled, now
+                self.version += 1
+                if age >= self._told_in_full:
+                    self._fold(entry)  # a second time, now with what came of it
                 return
 
-    def _add(self, entry: Line | ToolUse) -> None:
-        if len(self._entries) == self._entries.maxlen:
-            self._stats.forgotten_entries += 1
+    # ------------------------------------------------------------------------------------------------------ workings
+
+    def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
+        self._told_in_full += 1
+        self.version += 1
+        full = len(self._entries) > self._capacity
+        if self._told_in_full > self.settings.turns or (full and self._told_in_full == len(self._entries)):
+            self._fold(self._entries[-self._told_in_full])
+            self._told_in_full -= 1
+        if full:
+            self._stats.forgotten_entries += 1
+            self._entries.popleft()
+
+    def _fold(self, entry: Entry) -> None:
+        self.summary.fold(entry)
+        self.grown()
+
+    def _transcribed(self, entry: Entry, since: float) -> TranscriptLine:
+        ended_s = None if entry.ended_at is None else entry.ended_at - since
+        if isinstance(entry, Line):
+            return TranscriptLine(
+                role="assistant" if entry.speaker is None else "user",
+                speaker=entry.speaker or "",
+                name=self.names.of(entry.speaker),
+                text=entry.text.strip(),
+                began_s=entry.at - since,
+                ended_s=ended_s,
+                typed=entry.typed,
+                interrupted=entry.interrupted or entry.lost,
+            )
+        return TranscriptLine(
+            role="tool",
+            speaker=entry.name,
+            name=entry.name,
+            text=entry.result or "",
+            began_s=entry.at - since,
+            ended_s=ended_s,
+            arguments=entry.arguments,
+            failed=entry.error or entry.cancelled,
+        )
+
+
+def _began(entry: Entry) -> float:
+    return entry.at

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from bridge.conversation.ledger import Ledger, Line
+from bridge.conversation.entries import Line
+from bridge.conversation.ledger import Ledger
+from bridge.conversation.speakers import Spoken
 from bridge.conversation.stats import ConversationStats
-from bridge.conversation.transcript import AgentCaptions, SpeechPosition, UserCaptions
+from bridge.conversation.transcript import AgentCaptions, ClosedReply, SpeechPosition
+from bridge.conversation.user_captions import ClosedTurn, UserCaptions
 from bridge.core.commands import Command, ShowCaption
 from bridge.core.words import Caption, Heard, ParticipantId
 
@@ -22,11 +25,14 @@ class Scribe:
         self._awaited_until: float | None = None
         self._transcripts_come = False
         self._typed: list[Line] = []
+        # An object of its own: the ledger must not hold the scribe who holds it, or only the collector would free them.
+        ledger.still_open = _OpenLines(self.agent, self.user, self._typed)
 
     # ----------------------------------------------------------------------------------------------------- the user
 
     def user_finished(self, now: float) -> None:
         """His words may still be on their way."""
+        self.user.finished(now)
         if self._transcripts_come:
             self._awaited_until = now + self._wait_s
 
@@ -41,7 +47,7 @@ class Scribe:
         text: str,
         *,
         final: bool,
-        speaker: ParticipantId | None,
+        spoken: Spoken | None,
         now: float,
         commands: list[Command],
     ) -> None:
@@ -49,11 +55,11 @@ class Scribe:
         self._transcripts_come = True
         if text.strip() or final:
             self._awaited_until = None
-        _show(self.user.update(session, turn_id, text, final=final, speaker=speaker, now=now), commands)
+        _show(self.user.update(session, turn_id, text, final=final, spoken=spoken, now=now), commands)
 
     def user_typed(self, participant: ParticipantId, text: str, now: float, *, cuts: bool) -> None:
         """`cuts`: how much was heard of what it cut is told by the next event, and comes first in the record."""
-        line = Line(speaker=participant, text=text, at=now, typed=True)
+        line = Line(speaker=participant, text=text, at=now, ended_at=now, typed=True)
         if cuts:
             self._typed.append(line)
         else:
@@ -61,14 +67,16 @@ class Scribe:
 
     def take_typed(self) -> list[Line]:
         """Typed lines that wait for the cut they made."""
-        typed, self._typed = self._typed, []
+        typed = list(self._typed)
+        self._typed.clear()
         return typed
 
     # ----------------------------------------------------------------------------------------------------- the agent
 
-    def cut(self, reply: Heard, commands: list[Command]) -> None:
-        """The reply was silenced."""
+    def cut(self, reply: Heard, commands: list[Command]) -> str:
+        """The reply was silenced. Returns the words of it that were heard."""
         _show(self.agent.cut(reply.reply_id, reply.heard_ms), commands)
+        return self.agent.closed[-1].text
 
     def release(self, now: float, commands: list[Command]) -> None:
         """Show what has been heard by now, unless the user's words come first."""
@@ -102,15 +110,43 @@ class Scribe:
         if not self.user.closed and not self.agent.closed:
             return
         for turn in self.user.closed:
-            self.ledger.said(Line(speaker=turn.speaker, text=turn.text, at=now))
+            self.ledger.said(_line_of_turn(turn))
         for reply in self.agent.closed:
             if reply.text or reply.heard_ms:
-                self.ledger.said(
-                    Line(speaker=None, text=reply.text, at=now, heard_ms=reply.heard_ms, interrupted=reply.interrupted)
-                )
+                self.ledger.said(_line_of_reply(reply, now if reply.ended_at is None else reply.ended_at, now))
         self.user.closed.clear()
         self.agent.closed.clear()
 
 
+class _OpenLines:
+    """What is being said, as far as it was heard or understood by now."""
+
+    def __init__(self, agent: AgentCaptions, user: UserCaptions, typed: list[Line]) -> None:
+        self._agent = agent
+        self._user = user
+        self._typed = typed
+
+    def __call__(self, now: float) -> list[Line]:
+        turns = [_line_of_turn(turn) for turn in self._user.so_far()]
+        return [*turns, *(_line_of_reply(reply, None, now) for reply in self._agent.so_far(now)), *self._typed]
+
+
 def _show(captions: list[Caption], commands: list[Command]) -> None:
     commands.extend(ShowCaption(caption) for caption in captions)
+
+
+def _line_of_turn(turn: ClosedTurn) -> Line:
+    return Line(speaker=turn.speaker, text=turn.text, at=turn.began_at, ended_at=turn.ended_at)
+
+
+def _line_of_reply(reply: ClosedReply, ended_at: float | None, now: float) -> Line:
+    began_at = now - reply.heard_ms / 1000 if reply.began_at is None else reply.began_at
+    return Line(
+        speaker=None,
+        text=reply.text,
+        at=began_at,
+        ended_at=ended_at,
+        heard_ms=reply.heard_ms,
+        interrupted=reply.interrupted,
+        lost=reply.lost,
+    )

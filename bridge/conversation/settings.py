@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from bridge.conversation.answers import AnswerSettings
 from bridge.conversation.barge_in import BargeInSettings
+from bridge.conversation.memory_settings import MemorySettings
 
 __all__ = ["ConversationSettings"]
 
@@ -20,6 +21,7 @@ class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """What the model is asked to open with, once somebody is there. None: it waits to be spoken to."""
     barge_in: BargeInSettings = BargeInSettings()
     answers: AnswerSettings = AnswerSettings()
+    memory: MemorySettings = MemorySettings()
     captions_wait_ms: Annotated[int, Meta(ge=0, le=5000)] = 600
     """The captions of an answer wait this long for the words that it answers, ms."""
     thinking_limit_s: Annotated[float, Meta(ge=1, le=600)] = 20.0

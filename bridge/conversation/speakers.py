@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from bridge.core.words import ParticipantId
 
-__all__ = ["Speakers", "WhoSpoke"]
+__all__ = ["Speakers", "Spoken", "WhoSpoke"]
 
 WhoSpoke = Callable[[float, float], ParticipantId | None]
 """The loudest participant between two times, `Mixer.loudest`."""
@@ -16,6 +18,15 @@ _BEFORE_S = 3.0  # without events for speech: words belong to what was heard thi
 _LATENCY_S = 0.3  # a detector tells the start a little after it
 _WAITS_S = 12.0  # for the transcript of a turn
 _MAX_TURNS = 8
+
+
+class Spoken(msgspec.Struct, frozen=True, gc=False):
+    """Who said the words of a turn, and when, on the call's clock, s."""
+
+    speaker: ParticipantId
+    since: float
+    until: float | None = None
+    """None: he may still be speaking."""
 
 
 class Speakers:
@@ -56,20 +67,22 @@ class Speakers:
                 self._turns.append((self._began_at, now))
             self._began_at = None
 
-    def of_words(self, now: float) -> ParticipantId:
-        """Who said the words of a turn that come now for the first time."""
+    def of_words(self, now: float) -> Spoken:
+        """Who said the words of a turn that come now for the first time, and when."""
         while self._turns and now - self._turns[0][1] > _WAITS_S:
             self._turns.popleft()
         if self._turns:
             since, until = self._turns.popleft()
-        else:
-            since, until = self._began_at if self._began_at is not None else now - _BEFORE_S, now
-            self._has_words = True
-        return self._who_spoke(since, until) or self._anyone()
+            return Spoken(self._who_spoke(since, until) or self.anyone(), since, until)
+        self._has_words = True
+        if self._began_at is not None:
+            return Spoken(self._who_spoke(self._began_at, now) or self.anyone(), self._began_at)
+        return Spoken(self._who_spoke(now - _BEFORE_S, now) or self.anyone(), now)
 
     def is_speaking(self, participant: ParticipantId, now: float) -> bool:
         """Was he the loudest of the last second, or was nobody?"""
         return (self._who_spoke(now - 1.0, now) or participant) == participant
 
-    def _anyone(self) -> ParticipantId:
+    def anyone(self) -> ParticipantId:
+        """Somebody who is here."""
         return next(iter(self._present), ParticipantId("user"))

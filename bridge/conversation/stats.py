@@ -32,3 +32,17 @@ class ConversationStats(msgspec.Struct):
     """Segments closed because too many were open or nobody ended them."""
     forgotten_entries: int = 0
     """Lines and tool calls that the full record let go of."""
+    split_segments: int = 0
+    """Segments of replies that go on and on: closed in their midst, the rest follows in the next one."""
+    dropped_text: int = 0
+    """Pieces of text refused because far too much of the reply's text was waiting to be heard."""
+    folded_entries: int = 0
+    """Lines and tool calls that are no longer told word for word to a new session: they were folded into the digest."""
+    summaries: int = 0
+    """Summaries made by the application's `summarize`."""
+    summaries_failed: int = 0
+    """Times that it raised or took too long: the digest took its place."""
+    unheard_replies: int = 0
+    """Interrupted replies that the provider remembers beyond what was heard."""
+    memory_repairs: int = 0
+    """Notes given to the provider of what was heard of them."""

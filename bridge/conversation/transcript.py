@@ -1,4 +1,4 @@
-"""Captions of both sides: the agent's in step with his speech, the user's as they grow.
+"""Captions of the agent, in step with his speech.
 
 The text of a reply may lead its speech by seconds. Each piece is laid onto the speech: never before the position that
 had been generated when the piece came, and never faster than the voice speaks. Once all of the speech is there, the
@@ -12,16 +12,18 @@ from typing import Protocol
 import msgspec
 
 from bridge.conversation.stats import ConversationStats
-from bridge.core.words import Caption, ParticipantId
+from bridge.core.words import Caption
 
-__all__ = ["AgentCaptions", "ClosedReply", "ClosedTurn", "SpeechPosition", "UserCaptions"]
+__all__ = ["AgentCaptions", "ClosedReply", "SpeechPosition"]
 
 _STEP_S = 0.1  # captions follow the speech this closely
 _GRACE_S = 1.0  # text may come this much after the end of its speech
-_STALE_TURN_S = 12.0  # a user's turn without news for this long is closed as it stands
 _MS_PER_CHAR = 65.0  # until the call's own voice is known
 _MS_PER_IDEOGRAPH = 200.0
 _FIRST_IDEOGRAPH = 0x2E80
+_LEADS_MS = 30_000.0  # no text leads its speech by more: in a long reply a wrong guess of its pace stays this small
+_PART_CHARS = 2000  # a reply that goes on longer than this does so in a segment of its own
+_AHEAD_CHARS = 20_000  # text that may wait to be heard: half an hour of speech
 _MAX_OPEN = 8
 _REMEMBERED = 64
 
@@ -42,20 +44,38 @@ class ClosedReply(msgspec.Struct, frozen=True):
     text: str
     heard_ms: float
     interrupted: bool
-
-
-class ClosedTurn(msgspec.Struct, frozen=True):
-    """A user's segment has ended."""
-
-    speaker: ParticipantId
-    text: str
+    began_at: float | None = None
+    """When it began to sound, s; None: it never did."""
+    ended_at: float | None = None
+    """When its last sound was heard, s; None: now."""
+    lost: bool = False
+    """Its session ended before it did."""
 
 
 class _Segment:
-    __slots__ = ("ends_at", "generated", "id", "pieces", "reply_id", "shown", "text", "text_done", "written")
+    __slots__ = (
+        "base_ms",
+        "began_at",
+        "ends_at",
+        "first_id",
+        "generated",
+        "id",
+        "lost",
+        "part",
+        "pieces",
+        "reply_id",
+        "shown",
+        "text",
+        "text_done",
+        "written",
+    )
 
     def __init__(self, segment_id: str, reply_id: str) -> None:
-        self.id = segment_id
+        self.id = self.first_id = segment_id
+        self.part = 1
+        self.base_ms = 0.0  # of the reply's speech: where this part of it begins
+        self.began_at: float | None = None
+        self.lost = False  # more of it was to come: its text may say more than its speech
         self.reply_id = reply_id
         self.text = ""
         self.pieces: list[tuple[int, float]] = []  # where each piece of text ends, and the speech it may not precede
@@ -64,6 +84,11 @@ class _Segment:
         self.generated = False  # all of its speech has come
         self.text_done = False
         self.ends_at: float | None = None  # its speech has been heard: late text has until then
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of it will sound any more."""
+        return self.written or self.ends_at is not None
 
 
 class AgentCaptions:
@@ -92,7 +117,9 @@ class AgentCaptions:
                 return
             segment = self._open[reply_id] = _Segment(f"agent-{session}-{reply_id}", reply_id)
             segment.ends_at = self._heard.get(reply_id)
-        if delta:
+        if len(segment.text) - segment.shown + len(delta) > _AHEAD_CHARS:
+            self._stats.dropped_text += 1
+        elif delta:
             segment.text += delta
             segment.pieces.append((len(segment.text), self._speech.generated_ms(reply_id)))
         segment.written = segment.written or written
@@ -110,6 +137,17 @@ class AgentCaptions:
             segment.generated = segment.text_done = True
             segment.written = segment.written or self._speech.generated_ms(reply_id) == 0
 
+    def lost(self, reply_id: str) -> None:
+        """The reply's session has ended: no more text, no more speech. What it has not spoken of its text will never be
+        heard."""
+        segment = self._open.get(reply_id)
+        if segment is None:
+            return
+        segment.lost = segment.text_done = True
+        if not segment.written and self._speech.generated_ms(reply_id) == 0:
+            del self._open[reply_id]
+            self._remember(reply_id)
+
     def heard(self, reply_id: str, now: float) -> None:
         """The reply's speech has been heard to its end."""
         self._heard.pop(reply_id, None)
@@ -118,7 +156,7 @@ class AgentCaptions:
             del self._heard[next(iter(self._heard))]
         segment = self._open.get(reply_id)
         if segment is not None:
-            segment.generated = True
+            segment.generated = not segment.lost
             segment.ends_at = now + _GRACE_S
 
     def cut(self, reply_id: str, heard_ms: float) -> list[Caption]:
@@ -128,26 +166,25 @@ class AgentCaptions:
             self._remember(reply_id)
             self.closed.append(ClosedReply(reply_id, "", heard_ms, True))
             return []
-        upto = max(segment.shown, self._audible_chars(segment, heard_ms))
-        return self._close(segment, upto, heard_ms, interrupted=True)
+        return self._close(segment, self._heard_chars(segment, heard_ms), heard_ms, interrupted=True)
 
     def release(self, now: float) -> list[Caption]:
         """What may be shown now, in order."""
         captions: list[Caption] = []
         self._stepped_at = now
         for segment in tuple(self._open.values()):
-            if segment.written or segment.ends_at is not None:
-                # Heard to the end: all that is known of it may be read.
-                if segment.text_done or (segment.ends_at is not None and now >= segment.ends_at):
-                    heard_ms = self._speech.heard_ms(segment.reply_id, now)
-                    self._learn(segment, heard_ms)
-                    captions += self._close(segment, len(segment.text), heard_ms, interrupted=False)
-                else:
-                    captions += self._show(segment, len(segment.text))
-            else:
-                heard_ms = self._speech.heard_ms(segment.reply_id, now)
-                if heard_ms > 0:
-                    captions += self._show(segment, self._audible_chars(segment, heard_ms))
+            heard_ms = self._speech.heard_ms(segment.reply_id, now)
+            if segment.began_at is None and (heard_ms > segment.base_ms or segment.written):
+                segment.began_at = now - (heard_ms - segment.base_ms) / 1000
+            upto = self._heard_chars(segment, heard_ms)
+            # Late text of what was heard to its end is still waited for.
+            if segment.ended and (segment.text_done or (segment.ends_at is not None and now >= segment.ends_at)):
+                self._learn(segment, heard_ms)
+                captions += self._close(segment, upto, heard_ms, interrupted=False)
+                continue
+            captions += self._show(segment, upto)
+            if segment.shown > _PART_CHARS:
+                captions += self._next_part(segment, heard_ms, now)
         while len(self._open) > _MAX_OPEN:
             oldest = next(iter(self._open.values()))
             self._stats.abandoned_segments += 1
@@ -159,18 +196,29 @@ class AgentCaptions:
         captions: list[Caption] = []
         for segment in tuple(self._open.values()):
             heard_ms = self._speech.heard_ms(segment.reply_id, now)
-            whole = segment.written or segment.ends_at is not None
-            upto = len(segment.text) if whole else max(segment.shown, self._audible_chars(segment, heard_ms))
-            captions += self._close(segment, upto, heard_ms, interrupted=not whole)
+            upto = self._heard_chars(segment, heard_ms)
+            captions += self._close(segment, upto, heard_ms, interrupted=not segment.ended)
         return captions
+
+    def so_far(self, now: float) -> list[ClosedReply]:
+        """The replies that go on, as far as they were heard by now. Those of which nothing was heard are not there."""
+        found: list[ClosedReply] = []
+        for segment in self._open.values():
+            heard_ms = self._speech.heard_ms(segment.reply_id, now)
+            text = segment.text[: self._heard_chars(segment, heard_ms)]
+            spoken_ms = max(0.0, heard_ms - segment.base_ms)
+            if text.strip():
+                began_at = now - spoken_ms / 1000 if segment.began_at is None else segment.began_at
+                reply = ClosedReply(segment.reply_id, text, spoken_ms, False, began_at, None, segment.lost)
+                found.append(reply)
+        return found
 
     def deadline(self, now_sounding: bool) -> float | None:
         """When to call `release` next."""
         soonest: float | None = None
         for segment in self._open.values():
             at: float | None = None
-            ended = segment.written or segment.ends_at is not None
-            if ended and (segment.text_done or segment.shown < len(segment.text)):
+            if segment.ended and (segment.text_done or segment.shown < len(segment.text)):
                 at = self._stepped_at + _STEP_S
             elif segment.ends_at is not None:
                 at = segment.ends_at
@@ -180,10 +228,19 @@ class AgentCaptions:
                 soonest = at
         return soonest
 
+    def _heard_chars(self, segment: _Segment, heard_ms: float) -> int:
+        """How much of the text has been heard: all that is known of it, where it was heard to its end."""
+        if segment.written or (segment.ends_at is not None and not segment.lost):
+            return len(segment.text)
+        return max(segment.shown, self._audible_chars(segment, heard_ms))
+
     def _audible_chars(self, segment: _Segment, heard_ms: float) -> int:
         """How much of the text has been spoken after `heard_ms`, at a word's end."""
         text = segment.text
-        generated_ms = self._speech.generated_ms(segment.reply_id)
+        generated_ms = self._speech.generated_ms(segment.reply_id) - segment.base_ms
+        heard_ms -= segment.base_ms
+        if heard_ms <= 0:
+            return 0
         if segment.generated and heard_ms >= generated_ms > 0:
             return len(text)
         if segment.generated and generated_ms > 0:
@@ -195,9 +252,11 @@ class AgentCaptions:
         spoken = int(heard_ms / ms_per_char)
         limit = 0
         for end, not_before_ms in segment.pieces:
-            if not_before_ms > heard_ms:
+            if not_before_ms > heard_ms + segment.base_ms:
                 break
             limit = end
+            if not_before_ms + _LEADS_MS <= heard_ms + segment.base_ms:
+                spoken = max(spoken, end)
         return _word_end(text, min(spoken, limit), open_end=not segment.text_done)
 
     def _show(self, segment: _Segment, upto: int) -> list[Caption]:
@@ -212,10 +271,42 @@ class AgentCaptions:
         opened = segment.shown > 0
         del self._open[segment.reply_id]
         self._remember(segment.reply_id)
-        self.closed.append(ClosedReply(segment.reply_id, segment.text[:upto], heard_ms, interrupted))
+        ended_at = None if segment.ends_at is None else segment.ends_at - _GRACE_S
+        self.closed.append(self._record(segment, upto, heard_ms, interrupted, ended_at))
         if not piece and not opened:
             return []
         return [Caption(segment_id=segment.id, speaker=None, text=piece, final=True, interrupted=interrupted)]
+
+    def _next_part(self, segment: _Segment, heard_ms: float, now: float) -> list[Caption]:
+        """Close what was shown of a reply that goes on and on; the rest of it follows in the next segment."""
+        self._stats.split_segments += 1
+        self.closed.append(self._record(segment, segment.shown, heard_ms, False, now))
+        closing = Caption(segment_id=segment.id, speaker=None, text="", final=True)
+        rest = segment.text[segment.shown :].lstrip()
+        gone = len(segment.text) - len(rest)
+        if not segment.written:
+            came = max((end for end, not_before_ms in segment.pieces if not_before_ms <= heard_ms), default=0)
+            self._see_pace(heard_ms - segment.base_ms, max(1, came))
+        segment.text = rest
+        segment.pieces = [(end - gone, not_before) for end, not_before in segment.pieces if end > gone]
+        segment.shown = 0
+        segment.base_ms, segment.began_at = heard_ms, now
+        segment.part += 1
+        segment.id = f"{segment.first_id}-{segment.part}"
+        return [closing]
+
+    def _record(
+        self, segment: _Segment, upto: int, heard_ms: float, interrupted: bool, ended_at: float | None
+    ) -> ClosedReply:
+        return ClosedReply(
+            segment.reply_id,
+            segment.text[:upto],
+            max(0.0, heard_ms - segment.base_ms),
+            interrupted,
+            segment.began_at,
+            ended_at,
+            segment.lost,
+        )
 
     def _remember(self, reply_id: str) -> None:
         self._closed[reply_id] = None
@@ -223,9 +314,13 @@ class AgentCaptions:
             del self._closed[next(iter(self._closed))]
 
     def _learn(self, segment: _Segment, heard_ms: float) -> None:
-        if heard_ms < 500 or len(segment.text) < 5:
+        heard_ms -= segment.base_ms
+        if heard_ms < 500 or len(segment.text) < 5 or segment.lost:
             return
-        seen = min(400.0, max(20.0, heard_ms / len(segment.text)))
+        self._see_pace(heard_ms, len(segment.text))
+
+    def _see_pace(self, heard_ms: float, chars: int) -> None:
+        seen = min(400.0, max(20.0, heard_ms / chars))
         self._ms_per_char = seen if not self._ms_per_char else 0.7 * self._ms_per_char + 0.3 * seen
 
 
@@ -252,77 +347,3 @@ def _word_end(text: str, spoken: int, *, open_end: bool) -> int:
 
 def _breaks(char: str) -> bool:
     return char.isspace() or ord(char) >= _FIRST_IDEOGRAPH
-
-
-class _Turn:
-    __slots__ = ("fresh_at", "id", "speaker", "text")
-
-    def __init__(self, segment_id: str, speaker: ParticipantId) -> None:
-        self.id = segment_id
-        self.speaker = speaker
-        self.text = ""
-        self.fresh_at = 0.0
-
-
-class UserCaptions:
-    """One segment per turn of the user, replaced as it grows, closed exactly once."""
-
-    def __init__(self, stats: ConversationStats) -> None:
-        self._stats = stats
-        self._open: dict[str, _Turn] = {}
-        self._closed: dict[str, None] = {}
-        self.closed: list[ClosedTurn] = []
-        """Turns closed since the caller last emptied this list."""
-
-    def is_new(self, session: int, turn_id: str) -> bool:
-        """Has nothing of this turn been shown yet?"""
-        key = f"user-{session}-{turn_id}"
-        return key not in self._open and key not in self._closed
-
-    def update(
-        self, session: int, turn_id: str, text: str, *, final: bool, speaker: ParticipantId | None, now: float
-    ) -> list[Caption]:
-        """The turn's whole text so far. `speaker` is needed with the first words of a turn only."""
-        key = f"user-{session}-{turn_id}"
-        if key in self._closed:
-            self._stats.late_text += 1
-            return []
-        turn = self._open.get(key)
-        if turn is None:
-            if not text.strip() or speaker is None:
-                return []
-            turn = self._open[key] = _Turn(key, speaker)
-        turn.fresh_at = now
-        changed = bool(text) and text != turn.text
-        turn.text = text or turn.text
-        if final:
-            return self._close(turn)
-        captions = [Caption(segment_id=key, speaker=turn.speaker, text=turn.text, final=False)] if changed else []
-        if len(self._open) > _MAX_OPEN:
-            self._stats.abandoned_segments += 1
-            captions += self._close(next(iter(self._open.values())))
-        return captions
-
-    def due(self, now: float) -> list[Caption]:
-        """Close the turns that nobody has ended."""
-        captions: list[Caption] = []
-        for turn in tuple(self._open.values()):
-            if now >= turn.fresh_at + _STALE_TURN_S:
-                self._stats.abandoned_segments += 1
-                captions += self._close(turn)
-        return captions
-
-    def end(self) -> list[Caption]:
-        """The call is over."""
-        return [caption for turn in tuple(self._open.values()) for caption in self._close(turn)]
-
-    def deadline(self) -> float | None:
-        return min((turn.fresh_at + _STALE_TURN_S for turn in self._open.values()), default=None)
-
-    def _close(self, turn: _Turn) -> list[Caption]:
-        del self._open[turn.id]
-        self._closed[turn.id] = None
-        if len(self._closed) > _REMEMBERED:
-            del self._closed[next(iter(self._closed))]
-        self.closed.append(ClosedTurn(turn.speaker, turn.text))
-        return [Caption(segment_id=turn.id, speaker=turn.speaker, text=turn.text, final=True)]

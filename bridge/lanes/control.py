@@ -19,6 +19,7 @@ from bridge.lanes.toolbox import Toolbox
 from bridge.sessions.board import Role, SessionBoard
 from bridge.sessions.feed import SessionFeed
 from providers.contract import (
+    Capabilities,
     Closed,
     HistoryItem,
     ModelSession,
@@ -61,7 +62,7 @@ class ControlLane:
         settings: CallSettings,
         tools: Mapping[str, Tool],
         make_feed: Callable[[ModelSession], SessionFeed],
-        history: Callable[[], tuple[HistoryItem, ...]],
+        history: Callable[[Capabilities], tuple[HistoryItem, ...]],
         ended: Callable[[EndReason | BaseException, str], None],
         published: Callable[[Command], None],
         rng: random.Random | None = None,
@@ -308,7 +309,7 @@ class ControlLane:
         self._resumed_with = self._handle
         if self._handle:
             return SessionStart(resume=self._handle, tools=self._tool_specs())
-        return SessionStart(history=self._history(), tools=self._tool_specs())
+        return SessionStart(history=self._history(self._model.capabilities), tools=self._tool_specs())
 
     async def _open(self, model: SpeechModel, start: SessionStart) -> int:
         """Open a session that nobody listens to yet."""
@@ -325,7 +326,9 @@ class ControlLane:
         self.stats.sessions_opened += 1
         self._sessions[number] = session
         self._models[number] = model
-        self._fast_lane.add_session(self._make_feed(session))
+        feed = self._make_feed(session)
+        feed.resumed = bool(start.resume)
+        self._fast_lane.add_session(feed)
         self.tools.opened(number)
         return number
 

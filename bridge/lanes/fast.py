@@ -246,7 +246,9 @@ class FastLane:
             passed_on = Closed(before.number, 1000, "the lead was passed on")
             self._carry_out(self._conversation.handle(passed_on, now), now)
         self._conversation.capabilities = feed.session.capabilities
-        self._carry_out(self._conversation.handle(SessionReady(number, feed.session.id), now), now)
+        self._carry_out(
+            self._conversation.handle(SessionReady(number, feed.session.id, resumed=feed.resumed), now), now
+        )
         deferred, self._deferred = self._deferred, deque()
         self._carry_out(deferred, now)
 
@@ -285,7 +287,14 @@ class FastLane:
 
     def do(self, command: Command) -> None:
         """One command from the application: a typed turn, a prompt."""
-        self._carry_out([command], self._now())
+        now = self._now()
+        if isinstance(command, SendText):
+            self._conversation.noted(command.text, now)
+        self._carry_out([command], now)
+
+    def undelivered(self) -> tuple[str, ...]:
+        """Typed turns that wait for the next leader."""
+        return tuple(command.text for command in self._deferred if isinstance(command, SendText))
 
     def next_reply(self, policy: BargeInPolicy) -> None:
         """The reply that begins next may be interrupted as this says."""

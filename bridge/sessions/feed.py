@@ -27,6 +27,8 @@ class SessionFeed:
         accepted = session.capabilities.input_formats
         self.session = session
         self.number = session.number
+        self.resumed = False
+        """It goes on by the handle of an earlier session, with what that one remembered."""
         self.format = accepted[0]
         self._bus = bus
         self._quality = quality

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.conversation.ledger import Ledger, Line, ToolUse
+from bridge.conversation.entries import Line, ToolUse, TranscriptLine
+from bridge.conversation.ledger import Ledger
+from bridge.conversation.memory_settings import MemorySettings
 from bridge.conversation.stats import ConversationStats
 from bridge.core.words import ParticipantId
 
@@ -46,3 +48,99 @@ def test_an_answer_to_an_unknown_call_changes_nothing() -> None:
     ledger = Ledger(10, ConversationStats())
     ledger.tool_ended("ghost", "f", 2.0, result="boo")
     assert ledger.entries == ()
+
+
+def ledger_of(*entries: Line, turns: int = 40, capacity: int = 1000) -> tuple[Ledger, ConversationStats]:
+    stats = ConversationStats()
+    ledger = Ledger(capacity, stats, MemorySettings(turns=turns))
+    for entry in entries:
+        ledger.said(entry)
+    return ledger, stats
+
+
+def line(n: int, speaker: ParticipantId | None = ANN) -> Line:
+    return Line(speaker, f"my number is {n}", float(n), n + 0.5)
+
+
+def test_lines_leave_the_last_turns_for_the_summary() -> None:
+    ledger, stats = ledger_of(*(line(n) for n in range(10)), turns=4)
+    assert [entry.at for entry in ledger.recent(99.0)] == [6.0, 7.0, 8.0, 9.0]
+    assert ledger.summary.text(2000).splitlines() == [f"ann: my number is {n}" for n in range(6)]
+    assert (stats.folded_entries, stats.forgotten_entries) == (6, 0)
+
+
+def test_what_a_full_record_forgets_is_in_the_summary_first() -> None:
+    ledger, stats = ledger_of(*(line(n) for n in range(20)), turns=40, capacity=10)
+    assert len(ledger.entries) == len(ledger.recent(99.0)) == 10
+    assert ledger.summary.text(2000).splitlines() == [f"ann: my number is {n}" for n in range(10)]
+    assert (stats.folded_entries, stats.forgotten_entries) == (10, 10)
+
+
+def test_a_tool_that_ends_after_it_left_the_last_turns_is_folded_with_its_result() -> None:
+    ledger, _ = ledger_of(turns=4)
+    ledger.tool_called("c", "dig", {}, 0.0)
+    for n in range(1, 10):
+        ledger.said(line(n))
+    ledger.tool_ended("c", "dig", 10.0, result="water at 30 m")
+    assert "water at 30 m" in ledger.summary.text(2000)
+
+
+def test_words_that_came_late_stand_where_they_were_spoken() -> None:
+    question = Line(ANN, "and now?", 1.0, 2.0)
+    answer = Line(None, "Now you wait.", 2.5, 4.0)
+    ledger, _ = ledger_of(answer, question)
+    assert ledger.recent(9.0) == [question, answer]
+    assert [said.text for said in ledger.transcript()] == ["and now?", "Now you wait."]
+
+
+def test_what_is_being_said_is_readable_at_once() -> None:
+    ledger, _ = ledger_of(line(1))
+    going_on = Line(None, "so far", 5.0)
+    ledger.still_open = lambda now: [going_on] if now >= 5.0 else []
+    assert ledger.open_lines(4.0) == ()
+    assert ledger.recent(6.0)[-1] is going_on
+    assert [said.ended_s for said in ledger.transcript(0.0, 6.0)] == [1.5, None]
+    assert len(ledger.transcript()) == 1
+
+
+def test_the_version_grows_with_all_that_becomes_known() -> None:
+    ledger, _ = ledger_of()
+    seen = [ledger.version]
+    ledger.said(line(1))
+    seen.append(ledger.version)
+    ledger.tool_called("c", "dig", {}, 2.0)
+    seen.append(ledger.version)
+    ledger.tool_ended("c", "dig", 3.0, result="water")
+    seen.append(ledger.version)
+    assert seen == sorted(set(seen))
+
+
+def test_the_transcript_names_everybody_and_counts_from_the_beginning_of_the_call() -> None:
+    ledger, _ = ledger_of()
+    ledger.names.know(ANN, "Ann Smith")
+    ledger.said(Line(ANN, "hello", 101.0, 102.0))
+    ledger.tool_called("c", "dig", {"deep": True}, 103.0)
+    ledger.tool_ended("c", "dig", 104.0, result="rock", error=True)
+    ledger.said(Line(None, " Only rock", 105.0, 106.0, heard_ms=1000.0, interrupted=True))
+    assert ledger.transcript(100.0) == [
+        TranscriptLine(role="user", speaker="ann", name="Ann Smith", text="hello", began_s=1.0, ended_s=2.0),
+        TranscriptLine(
+            role="tool",
+            speaker="dig",
+            name="dig",
+            text="rock",
+            began_s=3.0,
+            ended_s=4.0,
+            arguments={"deep": True},
+            failed=True,
+        ),
+        TranscriptLine(
+            role="assistant",
+            speaker="",
+            name="Assistant",
+            text="Only rock",
+            began_s=5.0,
+            ended_s=6.0,
+            interrupted=True,
+        ),
+    ]

@@ -59,4 +59,18 @@ def test_if_nobody_was_loud_it_was_one_who_is_there() -> None:
     speakers.joined(ANN)
     speakers.joined(BEN)
     speakers.left(ANN)
-    assert speakers.of_words(1.0) == BEN
+    assert speakers.of_words(1.0).speaker == BEN
+
+
+def test_words_know_when_they_were_spoken() -> None:
+    speakers, _ = asked()
+    speakers.turn_began(10.0)
+    speakers.turn_ended(12.0)
+    late = speakers.of_words(15.0)
+    assert (late.since, late.until) == (9.7, 12.0)
+    speakers.turn_began(20.0)
+    early = speakers.of_words(21.0)
+    assert (early.since, early.until) == (19.7, None)
+    speakers.turn_ended(22.0)
+    unannounced = speakers.of_words(30.0)
+    assert (unannounced.since, unannounced.until) == (30.0, None)

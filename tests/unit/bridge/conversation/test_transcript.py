@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.conversation.stats import ConversationStats
-from bridge.conversation.transcript import AgentCaptions, UserCaptions
-from bridge.core.words import Caption, ParticipantId
-
-ANN = ParticipantId("ann")
+from bridge.conversation.transcript import AgentCaptions
+from bridge.core.words import Caption
 
 
 class Speech:
@@ -120,17 +118,95 @@ def test_too_many_open_segments_are_closed() -> None:
     assert stats.abandoned_segments == 12
 
 
-def test_empty_words_open_no_segment() -> None:
-    captions = UserCaptions(ConversationStats())
-    assert captions.update(1, "t", " ", final=False, speaker=ANN, now=0.0) == []
-    assert captions.update(1, "t", "", final=True, speaker=ANN, now=0.0) == []
+def test_what_is_being_said_is_readable_as_far_as_it_was_heard() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    captions.add(1, "r", "aaaa bbbb cccc", final=True)
+    assert captions.so_far(0.0) == []
+    speech.generated, speech.heard = 1400.0, 800.0
+    captions.generated("r")
+    (reply,) = captions.so_far(10.8)
+    assert (reply.text, reply.heard_ms, reply.began_at, reply.ended_at) == ("aaaa bbbb", 800.0, 10.0, None)
 
 
-def test_turns_of_two_sessions_are_two_segments() -> None:
-    captions = UserCaptions(ConversationStats())
-    (first,) = captions.update(1, "t", "a", final=True, speaker=ANN, now=0.0)
-    (second,) = captions.update(2, "t", "b", final=True, speaker=ANN, now=0.0)
-    assert first.segment_id != second.segment_id
+def test_a_reply_knows_when_it_began_and_ended_to_sound() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    captions.add(1, "r", "aaaa bbbb", final=False)
+    speech.generated = 900.0
+    speech.heard = 100.0
+    captions.release(10.1)
+    speech.heard = 900.0
+    captions.heard("r", 10.9)
+    captions.release(12.5)
+    (closed,) = captions.closed
+    assert (closed.began_at, closed.ended_at) == pytest.approx((10.0, 10.9))
+
+
+def test_text_that_a_lost_reply_never_spoke_is_neither_shown_nor_on_record() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    captions.add(1, "r", "aaaa bbbb cccc dddd eeee ffff", final=False)
+    speech.generated = 650.0
+    captions.lost("r")
+    shown = ""
+    for ms in range(0, 651, 50):
+        speech.heard = float(ms)
+        shown += text(captions.release(ms / 1000))
+    captions.heard("r", 0.65)
+    shown += text(captions.release(0.7))
+    assert shown == "aaaa bbbb"
+    (closed,) = captions.closed
+    assert (closed.text, closed.lost, closed.interrupted) == ("aaaa bbbb", True, False)
+
+
+def test_a_lost_reply_that_never_sounded_leaves_nothing() -> None:
+    captions = AgentCaptions(Speech(), ConversationStats())
+    captions.add(1, "r", "aaaa bbbb", final=False)
+    captions.lost("r")
+    assert captions.so_far(9.0) == [] and captions.deadline(True) is None
+    assert not [*captions.release(9.0), *captions.end(9.0)]
+    assert captions.closed == []
+
+
+def test_a_lost_written_answer_is_on_record_as_it_was_read() -> None:
+    captions = AgentCaptions(Speech(), ConversationStats())
+    captions.add(1, "r", "aaaa bb", final=False, written=True)
+    captions.release(1.0)
+    captions.lost("r")
+    captions.release(2.0)
+    (closed,) = captions.closed
+    assert (closed.text, closed.lost) == ("aaaa bb", True)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_reply_that_never_ends_does_not_grow(written: bool) -> None:
+    speech, stats = Speech(), ConversationStats()
+    captions = AgentCaptions(speech, stats)
+    shown: list[Caption] = []
+    kept = 0
+    for n in range(20_000):
+        captions.add(1, "r", f" word{n}", final=False, written=written)
+        speech.generated += 0 if written else 500.0
+        speech.heard = speech.generated
+        shown += captions.release(n / 2)
+        kept = max(kept, sum(len(reply.text) for reply in captions.so_far(n / 2)))
+    shown += captions.cut("r", speech.heard) if not written else captions.end(1e6)
+    assert kept < 4000 and stats.dropped_text == 0
+    said = " ".join(reply.text.strip() for reply in captions.closed)
+    assert said.split() == [f"word{n}" for n in range(20_000)][: len(said.split())]
+    assert len(said.split()) >= 19_900
+    assert len(captions.closed) == stats.split_segments + 1
+    assert sum(reply.heard_ms for reply in captions.closed) == pytest.approx(speech.heard)
+    assert sum(caption.final for caption in shown) == len({caption.segment_id for caption in shown}) > 40
+
+
+def test_text_that_runs_ahead_for_ever_is_refused_and_counted() -> None:
+    stats = ConversationStats()
+    captions = AgentCaptions(Speech(), stats)
+    for _ in range(3000):
+        captions.add(1, "r", "0123456789", final=False)
+    assert stats.dropped_text == 1000
 
 
 @pytest.mark.parametrize("interrupt", [False, True])

@@ -83,7 +83,7 @@ class Call:
             settings=settings,
             tools=tools,
             make_feed=lambda session: SessionFeed(session, bus=PCM16_24K, room=PCM16_24K),
-            history=lambda: SAID,
+            history=lambda _: SAID,
             ended=lambda reason, detail: self.ended.append(reason),
             published=lambda command: None,
             rng=random.Random(7),
