@@ -222,12 +222,31 @@ def token(room: str, identity: str, name: str, agent: bool, ttl_h: float) -> Non
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
 @click.option("--tls", is_flag=True, help="With a self-made certificate (google-genai insists on it).")
 @click.option("--save-certificate", type=click.Path(dir_okay=False, path_type=Path), help="PEM for clients to trust.")
+@click.option("--connect-ms", type=click.IntRange(0, 60_000), help="Before an upgrade is answered; really about 500.")
+@click.option("--setup-ms", type=click.IntRange(0, 60_000), help="Before a set-up is answered; really about 300.")
+@click.option("--overlap", is_flag=True, help="Let sessions be resumed while their earlier connection is open.")
+@click.option("--chaos", type=int, metavar="SEED", help="Faults by a seeded schedule, printed as they happen.")
+@click.option("--chaos-every", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="Seconds.")
 @_told
-def emulate(vendor: str, scenario: str, host: str, port: int, tls: bool, save_certificate: Path | None) -> None:
+def emulate(
+    vendor: str,
+    scenario: str,
+    host: str,
+    port: int,
+    tls: bool,
+    save_certificate: Path | None,
+    connect_ms: int | None,
+    setup_ms: int | None,
+    overlap: bool,
+    chaos: int | None,
+    chaos_every: float,
+) -> None:
     """Serve a local copy of a vendor's realtime protocol, until Ctrl-C."""
-    from bridge.emulate import serve
+    from bridge.emulate import Listening, emulate, planned
 
-    serve(vendor, scenario, host=host, port=port, tls=tls, save_certificate=save_certificate, tell=click.echo)
+    script = planned(scenario, connect_ms=connect_ms, setup_ms=setup_ms, overlap=overlap)
+    listening = Listening(host=host, port=port, tls=tls, save_certificate=save_certificate)
+    emulate(vendor, script, listening, chaos=chaos, chaos_every_s=chaos_every, tell=click.echo)
 
 
 @main.command()

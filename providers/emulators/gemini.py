@@ -135,6 +135,10 @@ class GeminiVendor:
             del self.handles[next(iter(self.handles))]
         return handle
 
+    def forget(self, session: StoredSession) -> None:
+        """Every handle of this conversation so far is expired."""
+        self.handles = {handle: held for handle, held in self.handles.items() if held.session is not session}
+
 
 class GeminiEmulator(EmulatorServer):
     """An emulator server for Gemini, with a view for tests."""

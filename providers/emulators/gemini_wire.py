@@ -46,6 +46,7 @@ __all__ = ["GeminiWire"]
 _RATE_HZ = 16_000
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 192_000
 _RATE = re.compile(r"audio/pcm(?:;\s*rate=(\d+))?$")
+_QUOTA = "You exceeded your current quota, please check your plan and billing details."
 # A detector of low sensitivity wants louder speech, and more silence.
 _LOW_START_DB = 6.0
 _LOW_END_FACTOR = 1.5
@@ -396,6 +397,18 @@ class GeminiWire(VendorWire):
         if self.setup["sessionResumption"].get("transparent"):
             update["lastConsumedClientMessageIndex"] = str(self._messages)
         self._say({"sessionResumptionUpdate": update}, "session_resumption_update")
+
+    def quota(self) -> None:
+        self.close(1011, _QUOTA)
+
+    def expire_handles(self) -> None:
+        """Those of this conversation."""
+        if self._session is not None:
+            self._vendor.forget(self._session)
+
+    @property
+    def session_key(self) -> str:
+        return super().session_key if self._session is None else self._session.session_id
 
     def on_goodbye(self) -> None:
         if self._session is not None:

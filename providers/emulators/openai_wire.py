@@ -45,6 +45,7 @@ from providers.signal.resample import Resampler
 __all__ = ["MAX_DURATION_TEXT", "OpenAIWire"]
 
 MAX_DURATION_TEXT = "Your session hit the maximum duration of 60 minutes."
+_QUOTA_TEXT = "You exceeded your current quota, please check your plan and billing details."
 _MANNERS = Manners(turn_done="generation", tools_end_turn=True, answers_results=False, cancels_calls=False)
 _MIN_COMMIT_MS = 100.0
 _TOKEN_LIMIT = 40_000
@@ -276,6 +277,10 @@ class OpenAIWire(VendorWire):
         else:
             self.perform(self.mind.interrupt(self.now))
 
+    def quota(self) -> None:
+        self._refuse(Problem("insufficient_quota", _QUOTA_TEXT), None, kind="insufficient_quota")
+        self.close(1000)
+
     # ------------------------------------------------------------------------------------------------- acts of the mind
 
     def render(self, act: Act) -> None:
@@ -404,10 +409,10 @@ class OpenAIWire(VendorWire):
         event = {"type": kind, "event_id": f"event_{self._mark}_{self._events:06}", **fields}
         self.send(event, label or kind)
 
-    def _refuse(self, problem: Problem, event: dict[str, Any] | None) -> None:
+    def _refuse(self, problem: Problem, event: dict[str, Any] | None, *, kind: str = "invalid_request_error") -> None:
         event_id = event.get("event_id") if event is not None else None
         error = {
-            "type": "invalid_request_error",
+            "type": kind,
             "code": problem.code,
             "message": problem.message,
             "param": problem.param,

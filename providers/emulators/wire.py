@@ -21,6 +21,8 @@ Both are sans-IO: they get messages and the time, and return what is to be done;
   `self.close(code, reason)` as the vendor ends a session. `FaultDue` never gets here.
 - `on_close(code, reason)`: the connection is gone (free the session for resumption). Nothing can be sent any more.
 
+It may override `quota`, `expire_handles` and `session_key` where the vendor has words or things of its own for them.
+
 `self.now` is the time of the current call on the server's clock (`time.monotonic`).
 """
 
@@ -33,9 +35,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from providers.scripted.acts import Act, FaultDue
+from providers.scripted.acts import Act, FaultDue, LimitReached
 from providers.scripted.brain import Brain
-from providers.scripted.scenario import Scenario, TimedFault
+from providers.scripted.faults import EndSession, ExpireHandles, GoAway, Quota, TimedFault, is_timed
+from providers.scripted.scenario import Scenario
 
 __all__ = ["Hangup", "Outgoing", "Output", "Refusal", "Strike", "UpgradeRequest", "Vendor", "VendorWire"]
 
@@ -114,6 +117,18 @@ class VendorWire(ABC):
     def on_close(self, code: int, reason: str) -> None:  # noqa: B027
         """Override where the vendor has something to free; most wires have nothing."""
 
+    def quota(self) -> None:
+        """Override with the vendor's words for a quota that is used up."""
+        self.close(1011, "quota exceeded")
+
+    def expire_handles(self) -> None:  # noqa: B027
+        """Override where the vendor issues resumption handles; OpenAI has none."""
+
+    @property
+    def session_key(self) -> str:
+        """The same for all connections that one session was resumed on."""
+        return f"connection-{self.number}"
+
     def send(
         self, message: dict[str, Any] | bytes, label: str = "", *, frame: Literal["text", "binary"] | None = None
     ) -> None:
@@ -139,9 +154,22 @@ class VendorWire(ABC):
             if self.hung_up:
                 return
             if isinstance(act, FaultDue):
-                self._output.append(Strike(act.fault))
+                self._suffer(act.fault)
             else:
                 self.render(act)
+
+    def _suffer(self, fault: TimedFault) -> None:
+        """A fault strikes here. The server counts each, and carries out those that have no words of the vendor's."""
+        self._output.append(Strike(fault))
+        match fault:
+            case GoAway() if self.brain is not None:
+                self.perform(self.brain.go_away(fault.time_left_s, self.now))
+            case EndSession():
+                self.render(LimitReached(after_go_away=False))
+            case Quota():
+                self.quota()
+            case ExpireHandles():
+                self.expire_handles()
 
     # --------------------------------------------------------------------------------------------- for the server
 
@@ -155,6 +183,17 @@ class VendorWire(ABC):
         output = self.handle_timeout(now)
         if not self.hung_up:
             self.on_message(message)
+        return output + self._take()
+
+    def planned(self, fault: TimedFault, now: float) -> list[Output]:
+        """A fault more than the scenario has: when it says, or now. Before the set-up only now can be meant."""
+        output = self.handle_timeout(now)
+        if not self.hung_up:
+            if self.brain is None:
+                assert not is_timed(fault), "a time of the conversation is not known before it is set up"
+                self._suffer(fault)
+            else:
+                self.perform(self.brain.plan(fault, now))
         return output + self._take()
 
     def deadline(self) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from providers.scripted.scenario import TimedFault
+from providers.scripted.faults import TimedFault
 
 __all__ = [
     "Act",

@@ -7,7 +7,7 @@ from functools import partial
 from heapq import heappop, heappush
 
 from providers.scripted.acts import Act, FaultDue
-from providers.scripted.scenario import Fault, Refuse, TimedFault
+from providers.scripted.faults import Fault, TimedFault, UpgradeFault, is_timed
 
 __all__ = ["Agenda"]
 
@@ -20,8 +20,9 @@ class Agenda:
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._sequence = 0
         self._faults: list[TimedFault] = [
-            fault for fault in faults if not isinstance(fault, Refuse) and fault.connection in (None, connection)
+            fault for fault in faults if not isinstance(fault, UpgradeFault) and fault.connection in (None, connection)
         ]
+        self._started_at: float | None = None
 
     def did(self, act: Act) -> None:
         """Note what happened."""
@@ -54,9 +55,19 @@ class Agenda:
 
     def start_faults(self, now: float) -> None:
         """Faults at a time run from here."""
+        self._started_at = now
         for fault in self._faults:
             if fault.at_s is not None:
                 self.at(now + fault.at_s, partial(self._strike, fault))
+
+    def plan(self, fault: TimedFault, now: float) -> None:
+        """One fault more, when it says; at once if it says nothing, or its time after the start has passed."""
+        if not is_timed(fault):
+            self.did(FaultDue(fault))
+        elif fault.at_s is None or self._started_at is None:
+            self._faults.append(fault)
+        else:
+            self.at(max(now, self._started_at + fault.at_s), partial(self._strike, fault))
 
     def strike_where(self, applies: Callable[[TimedFault], bool]) -> None:
         """The faults that apply strike now, each once."""

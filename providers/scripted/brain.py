@@ -36,6 +36,7 @@ from providers.scripted.acts import (
     TurnHeard,
 )
 from providers.scripted.agenda import Agenda
+from providers.scripted.faults import TimedFault
 from providers.scripted.hearing import OUTPUT_HZ, Hearing
 from providers.scripted.memory import Line, Memory
 from providers.scripted.mouth import Mouth, Reply, Turn
@@ -142,6 +143,18 @@ class Brain:
         self._agenda.advance(now)
         return self._agenda.take()
 
+    def plan(self, fault: TimedFault, now: float) -> list[Act]:
+        """A fault more than the scenario has: when it says, or now."""
+        self._agenda.advance(now)
+        self._agenda.plan(fault, now)
+        return self._agenda.take()
+
+    def go_away(self, time_left_s: float, now: float) -> list[Act]:
+        """Announce the end of the session, which then comes."""
+        self._agenda.advance(now)
+        self._announce_end(time_left_s, now)
+        return self._agenda.take()
+
     def end(self) -> None:
         """The connection is over: nothing falls due any more, and the mind can be freed without a collector."""
         self._agenda.clear()
@@ -154,7 +167,7 @@ class Brain:
         if session.resumption:
             self._agenda.did(Resumable(True))
         if session.go_away_s is not None:
-            self._agenda.at(now + session.go_away_s, self._go_away)
+            self._agenda.at(now + session.go_away_s, partial(self._announce_end, session.time_left_s))
         if session.limit_s is not None:
             self._agenda.at(now + session.limit_s, partial(self._limit, False))
         self._agenda.start_faults(now)
@@ -407,8 +420,7 @@ class Brain:
 
     # -------------------------------------------------------------------------------------------- time and accounts
 
-    def _go_away(self, now: float) -> None:
-        left_s = self.scenario.session.time_left_s
+    def _announce_end(self, left_s: float, now: float) -> None:
         self._agenda.did(GoingAway(left_s))
         self._agenda.at(now + left_s, partial(self._limit, True))
 

@@ -7,6 +7,7 @@ their own, never inside a command, as with a model behind a socket.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from weakref import ReferenceType, WeakSet, ref
 
 from providers.contract import Capabilities, SessionReady, SessionStart, Truncation, TurnDetector
 from providers.errors import ProviderUnavailable, ResumeRefused, ResumeTooSoon, SessionEnded, SetupTimeout
+from providers.scripted.faults import Drop, NoSetup, Refuse
 from providers.scripted.memory import Line, Memory
-from providers.scripted.scenario import Refuse, Scenario
+from providers.scripted.scenario import Scenario
 from providers.scripted.session import ScriptedSession
 from providers.scripted.settings import ScriptedSettings, plan
 from providers.seeding import seed
@@ -117,14 +119,15 @@ class ScriptedModel:
             self._connection.connect_timeout_s, self.scenario.session.connect_delay_ms, ProviderUnavailable, "connected"
         )
         for fault in self.scenario.faults:
-            if isinstance(fault, Refuse) and fault.connection in (None, number):
-                why = fault.body or f"the scenario refuses connection {number} with {fault.status}"
-                raise ProviderUnavailable(why, code=fault.status, retry_after_s=fault.retry_after_s)
+            if isinstance(fault, Refuse | Drop) and fault.connection in (None, number):
+                raise _refusal(fault, number)
         return number
 
     async def set_up(self, number: int, start: SessionStart) -> ScriptedSession:
         """The second half, on connection `number`. For `ScriptedStandby`."""
-        await _within(self._connection.setup_timeout_s, self.scenario.session.setup_delay_ms, SetupTimeout, "ready")
+        deaf = any(isinstance(fault, NoSetup) and fault.connection in (None, number) for fault in self.scenario.faults)
+        delay_ms = math.inf if deaf else self.scenario.session.setup_delay_ms
+        await _within(self._connection.setup_timeout_s, delay_ms, SetupTimeout, "ready")
         memory, notice = self._remembered(start)
         opened = ScriptedSession(
             self.scenario,
@@ -134,6 +137,7 @@ class ScriptedModel:
             connection=number,
             memory=memory,
             issue_handle=self._issue,
+            expire_handles=self._expire,
         )
         self._sessions.add(opened)
         opened.begin(SessionReady(start.number, opened.id, resumed=bool(start.resume)), notice)
@@ -159,6 +163,10 @@ class ScriptedModel:
         if len(self._handles) > _HANDLES:
             self._handles.popitem(last=False)
         return handle
+
+    def _expire(self, session: ScriptedSession) -> None:
+        for handle in [handle for handle, (_, issuer) in self._handles.items() if issuer() is session]:
+            del self._handles[handle]
 
 
 class ScriptedStandby:
@@ -202,3 +210,10 @@ async def _within(timeout_s: float, delay_ms: float, error: type[ProviderUnavail
     await asyncio.sleep(min(delay_ms / 1000, timeout_s))
     if delay_ms / 1000 > timeout_s:
         raise error(f"not {what} within {timeout_s:g} s")
+
+
+def _refusal(fault: Refuse | Drop, number: int) -> ProviderUnavailable:
+    if isinstance(fault, Drop):
+        return ProviderUnavailable(f"the scenario drops connection {number}")
+    why = fault.body or f"the scenario refuses connection {number} with {fault.status}"
+    return ProviderUnavailable(why, code=fault.status, retry_after_s=fault.retry_after_s)

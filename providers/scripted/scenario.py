@@ -31,6 +31,26 @@ import msgspec
 from msgspec import Meta
 
 from providers.errors import SettingRefused
+from providers.scripted.faults import (
+    Abort,
+    Close,
+    Drop,
+    Duplicate,
+    Empty,
+    EndSession,
+    ExpireHandles,
+    Fault,
+    GoAway,
+    Malformed,
+    NoSetup,
+    Quota,
+    Refuse,
+    Stall,
+    TimedFault,
+    Unknown,
+    UpgradeFault,
+    refused_fault,
+)
 from providers.signal import wav
 
 __all__ = [
@@ -38,12 +58,18 @@ __all__ = [
     "Answer",
     "Call",
     "Close",
+    "Drop",
     "Duplicate",
     "Empty",
+    "EndSession",
+    "ExpireHandles",
     "Fault",
+    "GoAway",
     "Malformed",
     "Marker",
+    "NoSetup",
     "Pace",
+    "Quota",
     "Refuse",
     "Repeat",
     "Scenario",
@@ -57,6 +83,7 @@ __all__ = [
     "Transcripts",
     "TurnScript",
     "Unknown",
+    "UpgradeFault",
     "UsageNumbers",
     "Wav",
     "builtin_names",
@@ -224,75 +251,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How much of what it heard a connection keeps for tests; the oldest goes."""
 
 
-# --------------------------------------------------------------------------------------------------------- faults
-
-
-class _When(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """When a fault strikes: `at_s` after the setup, or as the answer to user turn `turn` would begin, or after
-    `speech_ms` of reply `reply`. Exactly one of the three."""
-
-    at_s: Annotated[float, Meta(ge=0)] | None = None
-    turn: _Count | None = None
-    reply: _Count | None = None
-    speech_ms: _Ms = 0
-    connection: _Count | None = None
-    """Only on the n-th connection to this server. None: on each."""
-
-
-class Close(_When, frozen=True, kw_only=True, tag="close"):
-    """A close frame, in mid-word if need be."""
-
-    code: Annotated[int, Meta(ge=1000, le=4999)] = 1011
-    reason: Annotated[str, Meta(max_length=123)] = ""
-
-
-class Abort(_When, frozen=True, kw_only=True, tag="abort"):
-    """The TCP connection vanishes: the client sees 1006."""
-
-
-class Stall(_When, frozen=True, kw_only=True, tag="stall"):
-    """Nothing more is sent, pongs included; what was due comes afterwards."""
-
-    duration_s: Annotated[float, Meta(gt=0)] | None = None
-    """None: for ever."""
-
-
-class Malformed(_When, frozen=True, kw_only=True, tag="malformed"):
-    """A frame that is no message."""
-
-    text: str = '{"broken": '
-
-
-class Empty(_When, frozen=True, kw_only=True, tag="empty"):
-    """A frame with nothing in it."""
-
-    text: Literal["", "{}"] = "{}"
-
-
-class Unknown(_When, frozen=True, kw_only=True, tag="unknown"):
-    """A well-formed message of a kind that nobody knows."""
-
-    message: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "something.new", "somethingNew": {}})
-
-
-class Duplicate(_When, frozen=True, kw_only=True, tag="duplicate"):
-    """The newest frame comes a second time."""
-
-
-class Refuse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="refuse"):
-    """The upgrade is answered with an HTTP status."""
-
-    status: Annotated[int, Meta(ge=400, le=599)] = 503
-    body: str = ""
-    retry_after_s: Annotated[int, Meta(ge=0)] | None = None
-    connection: _Count | None = None
-    """Only the n-th connection. None: each."""
-
-
-TimedFault = Close | Abort | Stall | Malformed | Empty | Unknown | Duplicate
-Fault = Close | Abort | Stall | Malformed | Empty | Unknown | Duplicate | Refuse
-
-
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One scripted conversation."""
 
@@ -321,6 +279,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     frames: Literal["vendor", "text", "binary"] = "vendor"
     """Kind of WebSocket frame that messages go out in."""
     faults: tuple[Fault, ...] = ()
+
+    def with_session(self, **changes: Any) -> Scenario:
+        """This scenario with other `[session]` settings: `with_session(connect_delay_ms=500, setup_delay_ms=300)` takes
+        the time that real services take, `with_session(overlap=True)` lets a session be resumed while its earlier
+        connection is open. Raises TypeError for a setting that there is not."""
+        return msgspec.structs.replace(self, session=msgspec.structs.replace(self.session, **changes))
 
     def turn_script(self, turn: int) -> TurnScript | None:
         """What is special about this turn, if anything."""
@@ -395,16 +359,10 @@ def _checked(scenario: Scenario, folder: Path, name: str) -> Scenario:
             raise SettingRefused(f"{name}: turns[{index}].turn", script.turn, "describe each turn once")
         seen.add(script.turn)
     for index, fault in enumerate(scenario.faults):
-        if isinstance(fault, Refuse):
-            continue
-        given = [key for key in ("at_s", "turn", "reply") if getattr(fault, key) is not None]
-        if len(given) != 1:
-            raise SettingRefused(f"{name}: faults[{index}]", given, "give exactly one of at_s, turn and reply")
-        if fault.speech_ms and fault.reply is None:
-            raise SettingRefused(f"{name}: faults[{index}].speech_ms", fault.speech_ms, "say of which reply, too")
-        if isinstance(fault, Close) and fault.code in (1004, 1005, 1006, 1015):
-            mend = 'cannot be sent in a close frame: use kind = "abort" for 1006'
-            raise SettingRefused(f"{name}: faults[{index}].code", fault.code, mend)
+        problem = refused_fault(fault)
+        if problem is not None:
+            field, value, mend = problem
+            raise SettingRefused(f"{name}: faults[{index}]{field}", value, mend)
     limit, go_away = scenario.session.limit_s, scenario.session.go_away_s
     if limit is not None and go_away is not None and go_away >= limit:
         raise SettingRefused(f"{name}: session.go_away_s", go_away, f"must come before limit_s = {limit}")

@@ -62,8 +62,22 @@ from providers.scripted.acts import (
     Written,
 )
 from providers.scripted.brain import Brain
+from providers.scripted.faults import (
+    Abort,
+    Close,
+    Duplicate,
+    Empty,
+    EndSession,
+    ExpireHandles,
+    Malformed,
+    Quota,
+    Stall,
+    TimedFault,
+    Unknown,
+)
+from providers.scripted.faults import GoAway as GoAwayFault
 from providers.scripted.memory import Memory
-from providers.scripted.scenario import Abort, Close, Scenario, Stall, TimedFault
+from providers.scripted.scenario import Scenario
 from providers.settings import SpeechSettings
 from providers.signal.formats import PCM16_24K, AudioFormat
 
@@ -90,6 +104,7 @@ class ScriptedSession:
         connection: int,
         memory: Memory,
         issue_handle: Callable[[ScriptedSession, Memory], str],
+        expire_handles: Callable[[ScriptedSession], None],
     ) -> None:
         self.connection = connection
         self.instructions = speech.instructions if start.instructions is None else start.instructions
@@ -113,6 +128,7 @@ class ScriptedSession:
         """Newest reply that was told to be cut."""
         self._input_words = speech.transcription.input
         self._issue_handle = issue_handle
+        self._expire_handles = expire_handles
         self._loop = asyncio.get_running_loop()
         self._state = SessionState.READY
         self._events = EventFanout()
@@ -341,8 +357,7 @@ class ScriptedSession:
             case GoingAway():
                 self._tell(GoAway(number, act.time_left_s))
             case LimitReached():
-                said = "the session's time is over"
-                self._end(1011, said, ProviderUnavailable(said, code=1011))
+                self._time_over()
             case FaultDue():
                 self._suffer(act.fault)
             case TurnHeard():
@@ -384,9 +399,23 @@ class ScriptedSession:
                 self._held = deque() if self._held is None else self._held
                 if fault.duration_s is not None:
                     self._release = self._loop.call_later(fault.duration_s, self._go_on)
-            case _:
+            case GoAwayFault():
+                for act in self.brain.go_away(fault.time_left_s, self._loop.time()):
+                    self._render(act)
+            case EndSession():
+                self._time_over()
+            case Quota():
+                said = "the quota is used up"
+                self._end(1011, said, ProviderRejected(said, code=1011, mend="the scenario says so"))
+            case ExpireHandles():
+                self._expire_handles(self)
+            case Malformed() | Empty() | Unknown() | Duplicate():
                 kind = type(fault).__name__.lower()
                 self._tell(WarningReported(self._number, "scripted_fault", f"{kind} frame"))
+
+    def _time_over(self) -> None:
+        said = "the session's time is over"
+        self._end(1011, said, ProviderUnavailable(said, code=1011))
 
     def _go_on(self) -> None:
         held, self._held, self._release = self._held, None, None

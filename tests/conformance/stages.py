@@ -14,7 +14,6 @@ from providers.contract import SpeechModel, Standby
 from providers.emulators.gemini import GeminiEmulator, GeminiVendor
 from providers.emulators.openai import OpenAIEmulator
 from providers.emulators.server import EmulatorServer
-from providers.emulators.wire import Hangup
 from providers.gemini.model import GeminiModel
 from providers.gemini.settings import GeminiSettings
 from providers.openai.model import OpenAIModel
@@ -94,8 +93,7 @@ async def _scripted_duplex(scene: Scene) -> AsyncIterator[Stage]:
 def _stage(model: SpeechModel, emulator: EmulatorServer) -> Stage:
     async def drop(standby: Standby) -> None:
         connection = emulator.connections[-1]
-        connection.queue.append(Hangup(1001, "tired of waiting"))
-        connection.wake.set()
+        connection.close(1001, "tired of waiting")
         await connection.ended.wait()
 
     return Stage(model, lambda number: emulator.connections[number - 1].brain, drop, lambda: emulator.stats.upgrades)

@@ -65,3 +65,21 @@ def test_a_port_in_use_is_named() -> None:
             _, errors = process.communicate(timeout=10)
             assert process.returncode == 1
             assert "cannot listen on 127.0.0.1:" in errors and "choose another --port" in errors
+
+
+def test_chaos_is_printed_with_its_seed_as_it_happens() -> None:
+    with emulate("openai", "--chaos", "7", "--chaos-every", "0.1") as (process, _):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("chaos seed=7 fault=1 at_s=0.0 ") and line.endswith("(nobody was connected)\n")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == 0, errors
+
+
+def test_the_command_line_changes_the_session_of_any_scenario() -> None:
+    from bridge.emulate import planned
+
+    slow = planned("rollover", connect_ms=None, setup_ms=0, overlap=True).session
+    assert (slow.connect_delay_ms, slow.setup_delay_ms, slow.overlap, slow.go_away_s) == (500, 0, True, 20)
+    assert not planned("echo", connect_ms=1, setup_ms=None, overlap=False).session.overlap

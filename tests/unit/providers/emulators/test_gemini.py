@@ -11,7 +11,10 @@ import pytest
 from providers.emulators.gemini import GeminiVendor
 from providers.emulators.gemini_wire import GeminiWire
 from providers.emulators.wire import Hangup, Outgoing, Output, UpgradeRequest
+from providers.errors import ProviderRejected
+from providers.gemini.closes import close_error
 from providers.gemini.rules import Backend
+from providers.scripted.faults import ExpireHandles, GoAway, Quota
 from providers.scripted.scenario import Scenario, load_text
 
 DEVELOPER = "/ws/google.ai.generativelanguage.{}.GenerativeService.BidiGenerateContent"
@@ -392,3 +395,46 @@ def test_each_backend_spells_usage_its_own_way(path: str, key: str) -> None:
     client = Client(path=VERTEX if vertex else "").set_up(model=PLACE + "gemini-3.8-live" if vertex else MODEL)
     client.send(typed("hi")).run(2.0)
     assert key in next(message["usageMetadata"] for message in client.heard if "usageMetadata" in message)
+
+
+def test_a_go_away_comes_when_a_test_says_and_ends_as_announced() -> None:
+    client = Client().set_up()
+    client._take(client.wire.planned(GoAway(time_left_s=3), client.now))
+    assert client.heard[-1] == {"goAway": {"timeLeft": "3s"}}
+    assert client.run(2.9).end is None
+    assert client.run(0.2).end == (1011, "Deadline expired before operation could complete.")
+
+
+def test_a_used_up_quota_is_said_in_the_services_words_which_end_the_call() -> None:
+    client = Client().set_up()
+    client._take(client.wire.planned(Quota(), client.now))
+    assert client.end is not None
+    assert isinstance(close_error(*client.end, ready=True, resumed=False), ProviderRejected)
+
+
+def test_expired_handles_are_refused_and_those_of_others_are_not() -> None:
+    vendor = GeminiVendor()
+    first = Client(vendor=vendor, number=1).set_up(sessionResumption={})
+    other = Client(vendor=vendor, number=2).set_up(sessionResumption={})
+    mine, theirs = vendor.handles
+    first._take(first.wire.planned(ExpireHandles(), first.now))
+    assert first.end is None, "the connection goes on"
+    for client in (first, other):
+        client.wire.closed(1000, "", client.now)
+    refused = Client(vendor=vendor, number=3).set_up(sessionResumption={"handle": mine})
+    assert refused.end == (1008, "Requested entity was not found.")
+    resumed = Client(vendor=vendor, number=4).set_up(sessionResumption={"handle": theirs})
+    assert resumed.end is None and resumed.wire.session_key == other.wire.session_key != first.wire.session_key
+
+
+def test_a_switch_allows_a_resume_beside_the_earlier_connection() -> None:
+    vendor = GeminiVendor()
+    first = Client(vendor=vendor).set_up(sessionResumption={})
+    handle = next(iter(vendor.handles))
+    assert Client(vendor=vendor, number=2).set_up(sessionResumption={"handle": handle}).end == (
+        1011,
+        "Internal error encountered.",
+    )
+    free = FAST.with_session(overlap=True)
+    assert Client(free, vendor=vendor, number=3).set_up(sessionResumption={"handle": handle}).end is None
+    assert first.end is None

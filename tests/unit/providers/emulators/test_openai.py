@@ -17,6 +17,7 @@ from openai import APIStatusError, AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from providers.emulators.connection import Connection
 from providers.emulators.openai import OpenAIEmulator, OpenAIVendor
 from providers.emulators.wire import Outgoing, UpgradeRequest
 from providers.scripted.scenario import (
@@ -370,6 +371,25 @@ async def test_the_session_ends_with_an_error_and_a_close_when_its_time_is_up() 
             await talk.until("never")
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
         assert "60 minutes" in closed.value.rcvd.reason
+
+
+@pytest.mark.parametrize(
+    ("strike", "code"),
+    [
+        (lambda connection: connection.end_session(), "session_expired"),
+        (lambda connection: connection.go_away(0.05), "session_expired"),
+        (lambda connection: connection.use_up_quota(), "insufficient_quota"),
+    ],
+)
+async def test_an_end_that_a_test_asks_for_is_said_in_the_services_words(
+    strike: Callable[[Connection], None], code: str
+) -> None:
+    async with talking() as (talk, emulator):
+        await talk.until("session.created")
+        strike(emulator.connections[0])
+        assert (await talk.until("error"))["error"]["code"] == code
+        with pytest.raises(ConnectionClosed):
+            await talk.until("never")
 
 
 @pytest.mark.parametrize(

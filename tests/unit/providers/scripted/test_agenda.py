@@ -45,6 +45,23 @@ def test_timed_faults_run_from_the_start() -> None:
     assert agenda.take() == [FaultDue(Abort(at_s=2.0))]
 
 
+def test_a_fault_can_be_planned_while_the_mind_runs() -> None:
+    agenda = Agenda((), 1)
+    agenda.plan(Abort(at_s=3.0), 0.0)
+    agenda.start_faults(10.0)
+    agenda.plan(Abort(at_s=2.0), 11.0)
+    agenda.plan(Abort(at_s=0.5), 11.0)
+    agenda.plan(Abort(turn=2), 11.0)
+    agenda.plan(Abort(), 11.0)
+    assert agenda.take() == [FaultDue(Abort())], "one that says no time is meant now"
+    agenda.advance(11.0)
+    assert agenda.take() == [FaultDue(Abort(at_s=0.5))], "its time has passed"
+    agenda.advance(13.0)
+    assert agenda.take() == [FaultDue(Abort(at_s=2.0)), FaultDue(Abort(at_s=3.0))]
+    agenda.strike_where(lambda fault: fault.turn == 2)
+    assert agenda.take() == [FaultDue(Abort(turn=2))]
+
+
 def test_nothing_is_left_after_the_end() -> None:
     agenda = Agenda((), 1)
     agenda.at(1.0, lambda now: agenda.did(Resumable(True)))

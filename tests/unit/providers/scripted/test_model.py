@@ -38,7 +38,7 @@ from providers.contract import (
     UserSpeechStarted,
     UserSpeechStopped,
 )
-from providers.errors import ProviderRejected, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.errors import ProviderRejected, ProviderUnavailable, ResumeRefused, SessionEnded, SetupTimeout
 from providers.scripted.model import ScriptedModel
 from providers.scripted.scenario import load_text
 from providers.scripted.session import ScriptedSession
@@ -289,6 +289,38 @@ async def test_a_refused_connection_raises() -> None:
         await model.connect()
     assert (refused.value.code, refused.value.retry_after_s) == (429, 7)
     await (await model.connect()).close()
+
+
+@pytest.mark.parametrize(("kind", "error"), [("drop", ProviderUnavailable), ("no_setup", SetupTimeout)])
+async def test_a_connection_that_comes_to_nothing_raises(kind: str, error: type[Exception]) -> None:
+    model = ScriptedModel(load_text(f"[[faults]]\nkind = '{kind}'\nconnection = 1"))
+    with pytest.raises(error):
+        await model.connect()
+    await (await model.connect()).close()
+
+
+@pytest.mark.parametrize(("kind", "error"), [("quota", ProviderRejected), ("end_session", ProviderUnavailable)])
+async def test_a_planned_end_tells_why(kind: str, error: type[Exception]) -> None:
+    _, heard = await opened(f"[[faults]]\nkind = '{kind}'\nat_s = 0.01")
+    assert isinstance((await heard.until(Closed)).error, error)
+
+
+async def test_a_planned_go_away_is_announced_and_comes_true() -> None:
+    _, heard = await opened("[[faults]]\nkind = 'go_away'\nat_s = 0.01\ntime_left_s = 0.02")
+    assert (await heard.until(GoAway)).time_left_s == 0.02
+    assert isinstance((await heard.until(Closed)).error, ProviderUnavailable)
+
+
+async def test_an_expired_handle_is_refused() -> None:
+    model = ScriptedModel(load_text("[[faults]]\nkind = 'expire_handles'\nat_s = 0.01\nconnection = 1"))
+    session = await model.connect()
+    heard = Listening(session)
+    handle = (await heard.until(ResumptionUpdate)).handle
+    await asyncio.sleep(0.03)
+    assert not heard.of(Closed), "the session goes on"
+    await session.close()
+    with pytest.raises(ResumeRefused):
+        await model.connect(SessionStart(resume=handle))
 
 
 async def test_a_text_model_writes() -> None:

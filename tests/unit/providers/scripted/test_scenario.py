@@ -14,11 +14,17 @@ from providers.scripted.scenario import (
     Abort,
     Call,
     Close,
+    Drop,
     Duplicate,
     Empty,
+    EndSession,
+    ExpireHandles,
+    GoAway,
     Malformed,
     Marker,
+    NoSetup,
     Pace,
+    Quota,
     Refuse,
     Repeat,
     Scenario,
@@ -203,6 +209,7 @@ def test_every_key_and_kind_is_documented() -> None:
     tagged: list[type[msgspec.Struct]] = [
         Repeat, Wav, Tone, Marker, Text, Silence,
         Close, Abort, Stall, Malformed, Empty, Unknown, Duplicate, Refuse,
+        GoAway, EndSession, Quota, ExpireHandles, Drop, NoSetup,
     ]  # fmt: skip
     keys = {field.name for struct in [*tables, *tagged] for field in msgspec.structs.fields(struct)}
     kinds = {str(struct.__struct_config__.tag) for struct in tagged}
@@ -212,3 +219,11 @@ def test_every_key_and_kind_is_documented() -> None:
     assert headings <= documented
     example = text.split("```toml\n")[1].split("```")[0]
     assert load_text(example).name == "weather"
+
+
+def test_any_scenario_can_take_the_time_of_a_real_service() -> None:
+    slow = load("faulty").with_session(connect_delay_ms=500, setup_delay_ms=300, overlap=True)
+    assert slow.session == Session(connect_delay_ms=500, setup_delay_ms=300, overlap=True)
+    assert slow.faults == load("faulty").faults
+    with pytest.raises(TypeError):
+        slow.with_session(coffee=True)
