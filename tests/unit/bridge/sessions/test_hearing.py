@@ -412,3 +412,16 @@ def test_what_a_rewind_brought_back_waits_like_any_other_first_words(hearing: He
         pass
     assert numbers(second) == list(range(5100, 6600))
     assert hearing.tape.stats.first_words_dropped_frames == 20
+
+
+def test_a_leader_that_becomes_a_listener_in_the_midst_of_first_words_hears_on_from_there(hearing: Hearing) -> None:
+    first, second = session_of(), session_of(number=2)
+    feeds = [feed_of(first), feed_of(second)]
+    says(hearing, 0, 60)
+    hearing.turn_to(feeds[:1], leader=1)
+    hearing.catch_up()
+    hearing.turn_to(feeds, leader=2)
+    while hearing.catch_up():
+        pass
+    says(hearing, 60, 70)
+    assert (numbers(first), numbers(second)) == (list(range(70)), list(range(25, 70)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
 from bridge.sessions.tape import Tape
-from providers.contract import SessionStart
+from providers.contract import Capabilities, SessionStart, TurnDetector
 from providers.signal.formats import AudioFormat, Encoding
 from tests.fakes.hand_model import CAPABILITIES, HandSession
 
@@ -24,12 +24,14 @@ PLAIN = msgspec.structs.replace(CAPABILITIES, input_formats=(BUS,))
 class Line:
     """A call's sessions, and a record of what its leaders were given."""
 
-    def __init__(self) -> None:
+    def __init__(self, capabilities: Capabilities = PLAIN) -> None:
+        self.capabilities = capabilities
         self.tape = Tape(KEPT * 20, BUS)
         self.hearing = Hearing(self.tape)
         self.feeds: dict[int, SessionFeed] = {}
         self.sessions: dict[int, HandSession] = {}
         self.leader: int | None = None
+        self.lost: list[int] = []
         self.minted = 0
         self.next = 0
         """The frame that the conversation has to hear next."""
@@ -39,7 +41,7 @@ class Line:
 
     def opens(self) -> int:
         self.minted += 1
-        session = HandSession(SessionStart(number=self.minted), PLAIN)
+        session = HandSession(SessionStart(number=self.minted), self.capabilities)
         self.sessions[self.minted] = session
         self.feeds[self.minted] = SessionFeed(session, bus=BUS, room=BUS)
         return self.minted
@@ -86,6 +88,7 @@ class Line:
         if self.leader is not None:
             self.goes_back()
             del self.feeds[self.leader]
+            self.lost.append(self.leader)
             self.hearing.forget(self.leader)
             self.leader = None
 
@@ -113,6 +116,12 @@ class Line:
     def completes_reply(self, back: int) -> None:
         self.hearing.turn_complete(f"r{self.replies - back}")
 
+    def begins_to_speak(self, _: int) -> None:
+        self.hearing.mark(True)
+
+    def ends_to_speak(self, _: int) -> None:
+        self.hearing.mark(False)
+
     def somebody_listens_in(self, _: int) -> None:
         if self.leader is not None:
             self.opens()
@@ -125,7 +134,9 @@ def happenings(*more: Callable[[Line, int], None]) -> st.SearchStrategy[list[tup
         Line.hands_over, Line.loses, Line.rewinds, Line.catches_up, Line.stalls, Line.begins_reply,
         Line.completes_reply, *more,
     )  # fmt: skip
-    return st.lists(st.one_of(counted, st.tuples(st.sampled_from(others), st.integers(0, 30))), max_size=40)
+    return st.lists(
+        st.one_of(counted, st.tuples(st.sampled_from(others), st.integers(0, 30))), min_size=10, max_size=40
+    )
 
 
 def heard_by(session: HandSession) -> list[int]:
@@ -172,3 +183,24 @@ def test_whoever_hears_beside_the_leader_hears_without_a_gap(
             heard = heard_by(session)
             if beside not in led and heard:
                 assert heard == list(range(heard[0], heard[0] + len(heard)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(happenings(Line.begins_to_speak, Line.ends_to_speak))
+def test_of_models_that_are_told_the_turns_each_hears_whole_turns_and_nothing_twice(
+    happens: list[tuple[Callable[[Line, int], None], int]],
+) -> None:
+    line = Line(msgspec.structs.replace(PLAIN, turn_detector=TurnDetector.CLIENT))
+    last = -1
+    for happening, number in happens:
+        if happening is Line.rewinds:
+            continue
+        happening(line, number)
+        for number, session in line.sessions.items():
+            turns = [command for command in session.commands if "activity" in command]
+            assert turns == ["start_activity", "end_activity"] * (len(turns) // 2) + turns[len(turns) // 2 * 2 :]
+            assert turns[-1:] != ["start_activity"] or number == line.leader or number in line.lost
+            for heard in heard_by(session):
+                assert heard > last, "by whichever session"
+                last = heard
+            session.heard.clear()
