@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from bridge.conversation.barge_in import BargeInPolicy
@@ -34,7 +35,8 @@ from providers.contract import (
 )
 from providers.errors import ProviderRejected, ProviderUnavailable, ResumeRefused, SessionEnded
 from providers.retry import RetryPolicy
-from providers.signal.formats import PCM16_24K, PCMU_8K
+from providers.signal.formats import PCM16_16K, PCM16_24K, PCMU_8K
+from providers.signal.resample import Resampler
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 from tests.fakes.leftovers import nothing_left
 
@@ -124,6 +126,23 @@ async def test_the_lead_changes_hands_in_mid_call(room: LoopbackRoom, model: Han
         await until(lambda: room.heard() == sound(40, 4))
         assert bytes(model.session.heard) == sound(FRAME, 5)
         assert bytes(other.session.heard)[: PCM16_24K.size(40)] == sound(FRAME, 5) + sound(FRAME, 6)
+
+
+async def test_two_leaders_in_a_row_hear_the_call_as_one_without_a_seam(room: LoopbackRoom) -> None:
+    narrow = HandModel(msgspec.structs.replace(CAPABILITIES, input_formats=(PCM16_16K,)))
+    said = np.random.default_rng(1).integers(-9000, 9000, 480 * 40, dtype=np.int16).reshape(-1, 480)
+    uninterrupted = Resampler(24_000, 16_000)
+    async with RoomBridge(room, narrow) as bridge:
+        await until(lambda: bridge.leader)
+        room.join("ada")
+        second = await bridge.open_session()
+        for place, frame in enumerate(said):
+            if place == 17:
+                bridge.lead(second)
+            room.speak("ada", frame.tobytes())
+        first, then = narrow.sessions
+        assert len(first.heard) == 17 * 640
+        assert first.heard + then.heard == b"".join(uninterrupted.push(frame).tobytes() for frame in said)
 
 
 async def test_tools_answer_the_model_and_dead_calls_are_not_answered(room: LoopbackRoom, model: HandModel) -> None:
