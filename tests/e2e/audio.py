@@ -96,13 +96,15 @@ def find(needle: Samples, haystack: Samples, rate_hz: int) -> Found:
     return Found(best / rate_hz, float(alike[best]))
 
 
-def likeness(source: Samples, heard: Samples, rate_hz: int, *, slack_ms: float = 60.0) -> float:
-    """How alike two recordings are, each 100 ms aligned by itself within `slack_ms`, weighted by energy.
+def likeness(
+    source: Samples, heard: Samples, rate_hz: int, *, slack_ms: float = 60.0, piece_ms: float = 100.0
+) -> float:
+    """How alike two recordings are, each `piece_ms` aligned by itself within `slack_ms`, weighted by energy.
 
     A receiver's jitter buffer stretches and squeezes the first second of speech by some 10 ms to find its delay,
     after which one correlation of the whole says little about what an ear would say.
     """
-    piece, slack = rate_hz // 10, int(rate_hz * slack_ms / 1000)
+    piece, slack = int(rate_hz * piece_ms / 1000), int(rate_hz * slack_ms / 1000)
     at = int(find(source, heard, rate_hz).at_s * rate_hz)
     total = weights = 0.0
     for start in range(0, len(source) - piece + 1, piece):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ from bridge.demo.person import Person
 from bridge.demo.server import LocalServer, ServerNotFound, find_server
 from bridge.transports.livekit_room import LiveKitRoom
 from tests.e2e.listening import RoomFactory, TestListener, opened_room
+from tests.e2e.stalls import Reruns
 
 _HERE = Path(__file__).parent
 _names = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Reruns(), "e2e-reruns")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(60))
         if missing:
             item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap() -> Iterator[None]:
+    """What thousands of tests before have left is not walked again in the middle of a call; `join` does as much."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -273,6 +273,7 @@ class RoomCall:
             "captions_dropped": text.dropped if text is not None else 0,
             "text_failed": text.failed if text is not None else 0,
             "segments_forced_closed": text.forced_closes if text is not None else 0,
+            "states_unconfirmed": text.states_unconfirmed if text is not None else 0,
             "chat_refused": incoming.chat_refused,
             "chat_cut": incoming.chat_cut,
             "early_audio_refused": incoming.early_refused,

@@ -16,6 +16,11 @@ __all__ = ["STATE_ATTRIBUTE", "TextWriter"]
 
 STATE_ATTRIBUTE = "lk.agent.state"
 _SEND_TIMEOUT_S = 5.0
+_CONFIRMED_WITHIN_S = 0.25
+"""A state is confirmed in a few milliseconds, or never: the SDK begins to wait for the server's answer after it has
+asked (rust-sdks, `LocalParticipant::set_attributes`), misses a quick one (6 of 400 here), and waits 5 s for it. The
+room must not be shown an old state meanwhile."""
+_STATE_TRIES = 4
 _OPEN_SEGMENTS = 16
 """Agent segments that may be open at once. One more: the oldest is closed as final, counted."""
 
@@ -35,6 +40,8 @@ class TextWriter:
     ) -> None:
         self.failed = 0
         self.forced_closes = 0
+        self.states_unconfirmed = 0
+        """Times that a state was sent and no answer came."""
         self._room = room
         self._track_of = track_of
         self._wants_legacy = wants_legacy
@@ -88,11 +95,27 @@ class TextWriter:
             self._new_state.clear()
             while self._state is not None:
                 state, self._state = self._state, None
-                await self._try(
-                    self._room.local_participant.set_attributes({STATE_ATTRIBUTE: state.value}), "the state"
-                )
+                await self._send_state(state)
             if self._stopping:
                 break
+
+    async def _send_state(self, state: AgentState) -> None:
+        """Tell it, again while nobody confirms it, until there is a newer one."""
+        for _ in range(_STATE_TRIES):
+            try:
+                async with asyncio.timeout(_CONFIRMED_WITHIN_S):
+                    await self._room.local_participant.set_attributes({STATE_ATTRIBUTE: state.value})
+                return
+            except TimeoutError:
+                self.states_unconfirmed += 1
+                if self._state is not None:
+                    return
+            except Exception as error:  # as in `_try`
+                self.failed += 1
+                _log.warning("the state was not sent: %s", error)
+                return
+        self.failed += 1
+        _log.warning("the state %s was sent %d times and never confirmed", state, _STATE_TRIES)
 
     async def _try(self, sending: Awaitable[_T], what: str) -> _T | None:
         try:

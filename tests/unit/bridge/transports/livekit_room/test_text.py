@@ -12,6 +12,7 @@ import pytest
 from bridge.core.words import AgentState, Caption, ParticipantId
 from bridge.transports.livekit_room import text as text_module
 from bridge.transports.livekit_room.text import TextWriter
+from tests.fakes.fake_time import in_fake_time
 
 ANN = ParticipantId("ann")
 
@@ -39,11 +40,15 @@ class Room:
         self.gate.set()
         self.state_gate = asyncio.Event()
         self.state_gate.set()
+        self.missed_answers = 0
         self.local_participant = self
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
         await self.state_gate.wait()
         self.sent.append(("state", attributes["lk.agent.state"]))
+        if self.missed_answers:
+            self.missed_answers -= 1
+            await asyncio.sleep(5)
 
     async def stream_text(self, *, topic: str, attributes: dict[str, str], sender_identity: str | None) -> Stream:
         await self.gate.wait()
@@ -67,6 +72,7 @@ async def writing(room: Room, *, legacy: bool = False) -> AsyncIterator[TextWrit
         await asyncio.wait((task,))
 
 
+@in_fake_time
 async def test_words_do_not_wait_for_a_state_that_nobody_confirms() -> None:
     room = Room()
     room.state_gate.clear()
@@ -80,6 +86,7 @@ async def test_words_do_not_wait_for_a_state_that_nobody_confirms() -> None:
     assert room.sent[-1] == ("state", "speaking")
 
 
+@in_fake_time
 async def test_an_agents_segment_is_opened_once_and_closed_as_final() -> None:
     room = Room()
     async with writing(room) as writer:
@@ -98,6 +105,7 @@ async def test_an_agents_segment_is_opened_once_and_closed_as_final() -> None:
     ]
 
 
+@in_fake_time
 async def test_a_users_update_is_a_stream_of_its_own() -> None:
     room = Room()
     async with writing(room) as writer:
@@ -114,6 +122,7 @@ async def test_a_users_update_is_a_stream_of_its_own() -> None:
     ]
 
 
+@in_fake_time
 async def test_while_busy_only_the_newest_state_is_kept() -> None:
     room = Room()
     room.state_gate.clear()
@@ -126,6 +135,47 @@ async def test_while_busy_only_the_newest_state_is_kept() -> None:
     assert room.sent == [("state", "listening"), ("state", "speaking")]
 
 
+@in_fake_time
+async def test_a_missed_answer_to_a_state_hides_no_state_that_lasts() -> None:
+    room = Room()
+    room.missed_answers = 1
+    async with writing(room) as writer:
+        for state in (AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING):
+            writer.show_state(state)
+            await asyncio.sleep(0.7)
+        assert writer.states_unconfirmed == 1 and writer.failed == 0
+    assert room.sent == [
+        ("state", "listening"),
+        ("state", "listening"),
+        ("state", "thinking"),
+        ("state", "speaking"),
+    ]
+
+
+@in_fake_time
+async def test_a_state_that_is_never_confirmed_is_told_a_few_times_and_counted() -> None:
+    room = Room()
+    room.missed_answers = 100
+    async with writing(room) as writer:
+        writer.show_state(AgentState.LISTENING)
+        await asyncio.sleep(60)
+        assert writer.failed == 1 and writer.states_unconfirmed == len(room.sent) == 4
+
+
+@in_fake_time
+async def test_a_newer_state_takes_the_place_of_one_that_is_not_confirmed() -> None:
+    room = Room()
+    room.missed_answers = 1
+    async with writing(room) as writer:
+        writer.show_state(AgentState.LISTENING)
+        await asyncio.sleep(0.1)
+        writer.show_state(AgentState.SPEAKING)
+        await asyncio.sleep(1)
+        assert writer.failed == 0
+    assert room.sent == [("state", "listening"), ("state", "speaking")]
+
+
+@in_fake_time
 async def test_a_state_does_not_wait_for_captions() -> None:
     room = Room()
     room.gate.clear()
@@ -137,6 +187,7 @@ async def test_a_state_does_not_wait_for_captions() -> None:
         room.gate.set()
 
 
+@in_fake_time
 async def test_a_broken_stream_is_counted_and_the_segment_goes_on_in_another() -> None:
     room = Room()
     async with writing(room) as writer:
@@ -150,6 +201,7 @@ async def test_a_broken_stream_is_counted_and_the_segment_goes_on_in_another() -
     assert [sent[0] for sent in room.sent] == ["open", "write", "open", "write", "close"]
 
 
+@in_fake_time
 async def test_a_send_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "_SEND_TIMEOUT_S", 0.02)
     room = Room()
@@ -164,6 +216,7 @@ async def test_a_send_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     assert room.sent[0][1] == "b"
 
 
+@in_fake_time
 async def test_stopping_sends_what_waits_and_closes_what_is_open() -> None:
     room = Room()
     async with writing(room) as writer:
@@ -173,6 +226,7 @@ async def test_stopping_sends_what_waits_and_closes_what_is_open() -> None:
     assert room.sent[-2:] == [("write", "s", "bye"), ("close", "s", {"lk.transcription_final": "true"})]
 
 
+@in_fake_time
 async def test_open_segments_are_bounded() -> None:
     room = Room()
     async with writing(room) as writer:
@@ -183,6 +237,7 @@ async def test_open_segments_are_bounded() -> None:
     assert [sent[1] for sent in room.sent if sent[0] == "close"] == [str(number) for number in range(18)]
 
 
+@in_fake_time
 async def test_packets_for_older_clients_carry_the_whole_text() -> None:
     room = Room()
     async with writing(room, legacy=True) as writer:
