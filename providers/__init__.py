@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SetupTimeout,
     )
     from providers.gemini.model import GeminiModel
+    from providers.health import HealthBook, HealthSettings
     from providers.openai.model import OpenAIModel
     from providers.scripted.model import ScriptedModel
     from providers.settings import ConnectionSettings, SpeechSettings
@@ -38,6 +39,8 @@ __all__ = [
     "Capabilities",
     "ConnectionSettings",
     "GeminiModel",
+    "HealthBook",
+    "HealthSettings",
     "HistoryItem",
     "ModelSession",
     "NeedsNewSession",
@@ -65,6 +68,7 @@ _HOMES = {
     "providers.errors": "NeedsNewSession ProviderError ProviderRejected ProviderUnavailable ResumeRefused "
     "ResumeTooSoon SessionEnded SettingRefused SetupTimeout",
     "providers.gemini.model": "GeminiModel",
+    "providers.health": "HealthBook HealthSettings",
     "providers.openai.model": "OpenAIModel",
     "providers.scripted.model": "ScriptedModel",
     "providers.settings": "ConnectionSettings SpeechSettings",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from providers.errors import ProviderUnavailable
 
-__all__ = ["Backoff", "RetryBudget", "RetryPolicy"]
+__all__ = ["Backoff", "Budget", "RetryBudget", "RetryPolicy"]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +24,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """No wait of ours grows beyond this, s. The provider's own wish may."""
     give_up_after_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """From the first failure to the start of the last attempt, s. 0: never try again."""
+
+
+class Budget(Protocol):
+    """Moments for further attempts that many callers share: a `RetryBudget`, or a whole `health.EndpointHealth`."""
+
+    def reserve(self, at: float, latest: float = math.inf) -> float | None:
+        """Book a moment from `at` to `latest`; None: there is none, and nothing is booked."""
+        ...
 
 
 class RetryBudget:
@@ -59,7 +67,7 @@ class Backoff:
     starts anew.
     """
 
-    def __init__(self, policy: RetryPolicy, rng: random.Random, budget: RetryBudget | None = None) -> None:
+    def __init__(self, policy: RetryPolicy, rng: random.Random, budget: Budget | None = None) -> None:
         self.failures = 0
         """In a row."""
         self._policy = policy

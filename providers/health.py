@@ -1,0 +1,183 @@
+"""How an endpoint fares, learned from all calls of the process, so that they do not storm it. No clock, no sleep.
+
+    health = book.of(model.endpoint)
+    while (wait_s := health.begin(now)) > 0: ...sleep, or give up          # before every attempt, the first one too
+    ...connect...                                                          # then one of:
+    health.succeeded(now) / health.failed(error, now) / health.abandoned(now)
+    at = health.reserve(now + backoff_s, latest)                           # before every further attempt; None: give up
+
+A circuit breaker: CLOSED lets everybody try. After many failures in a row it is OPEN, and nobody does. When that time
+is over it is HALF_OPEN: one attempt goes ahead, the others wait for what becomes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from providers.errors import ProviderRejected, ProviderUnavailable, ResumeTooSoon
+from providers.retry import RetryBudget
+
+__all__ = ["Circuit", "EndpointHealth", "HealthBook", "HealthSettings", "HealthStats"]
+
+_LOOK_S = 0.25
+"""How soon those who wait for somebody else's attempt ask again."""
+_ENDPOINTS = 256
+_WISH_CODES = frozenset({429, 503})
+"""HTTP answers whose Retry-After is meant for all of us."""
+
+
+class HealthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the calls of a process leave an endpoint alone that one of them has found to be ill."""
+
+    retries_per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 120
+    """Further attempts at one endpoint in any minute, of all calls together. First attempts are not counted."""
+    failures_to_open: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """After so many failed attempts in a row, of all calls together, nobody tries for a while."""
+    open_s: Annotated[float, Meta(gt=0, le=600)] = 5.0
+    """How long nobody tries then, s. Doubled each time that the one attempt after it fails too."""
+    longest_open_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    """It never grows beyond this, s; a Retry-After of the endpoint counts up to this, too."""
+    rejected_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    """How long nobody tries after key, quota or model were refused, s."""
+    attempt_s: Annotated[float, Meta(gt=0, le=600)] = 25.0
+    """An attempt that nothing was heard of for so long counts as given up, s. Longer than dialling and setup take."""
+
+
+class Circuit(StrEnum):
+    CLOSED = "closed"
+    """Everybody may try."""
+    OPEN = "open"
+    """Nobody may."""
+    HALF_OPEN = "half_open"
+    """One may, and decides for all."""
+
+
+class HealthStats(msgspec.Struct):
+    """Plain counters of one endpoint."""
+
+    attempts: int = 0
+    failures: int = 0
+    openings: int = 0
+    """How often the circuit opened."""
+    refused_retries: int = 0
+    """Further attempts for which there was no moment in time."""
+
+
+class EndpointHealth:
+    """One endpoint's circuit and retry budget. Any number of calls share it; all times are on their one clock."""
+
+    def __init__(self, settings: HealthSettings) -> None:
+        self.stats = HealthStats()
+        self._settings = settings
+        self._budget = RetryBudget(settings.retries_per_minute)
+        self._failures = 0  # in a row
+        self._open_until: float | None = None  # None: closed
+        self._open_for_s = 0.0  # the last time that failures opened it
+        self._probe_until: float | None = None
+
+    def circuit(self, now: float) -> Circuit:
+        """What holds at this moment."""
+        if self._open_until is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if now < self._open_until else Circuit.HALF_OPEN
+
+    def allows(self, now: float) -> float:
+        """Seconds until an attempt may be made, 0: now. Takes nothing: for those who choose among endpoints."""
+        match self.circuit(now):
+            case Circuit.CLOSED:
+                return 0.0
+            case Circuit.OPEN:
+                assert self._open_until is not None
+                return self._open_until - now
+            case Circuit.HALF_OPEN:
+                if self._probe_until is None or now >= self._probe_until:
+                    return 0.0
+                return min(_LOOK_S, self._probe_until - now)
+
+    def begin(self, now: float) -> float:
+        """Ask just before an attempt. 0: make it, and say what became of it. Else seconds after which to ask again."""
+        wait_s = self.allows(now)
+        if wait_s > 0:
+            return wait_s
+        self.stats.attempts += 1
+        if self._open_until is not None:
+            self._probe_until = now + self._settings.attempt_s
+        return 0.0
+
+    def reserve(self, at: float, latest: float = math.inf) -> float | None:
+        """Book a moment for a further attempt, from `at` to `latest`; None: there is none, and nothing is booked.
+
+        Not before the circuit may close, and within the budget that all calls share. At that moment ask `begin`.
+        """
+        if self._open_until is not None:
+            at = max(at, self._open_until)
+        booked = self._budget.reserve(at, latest)
+        if booked is None:
+            self.stats.refused_retries += 1
+        return booked
+
+    def succeeded(self, now: float) -> None:
+        """A session became ready: the endpoint is well."""
+        self._failures = 0
+        self._open_until = self._probe_until = None
+        self._open_for_s = 0.0
+
+    def failed(self, error: Exception, now: float) -> None:
+        """An attempt failed. An error that is about one session only (a setting, a handle) shows the endpoint well."""
+        self.stats.failures += 1
+        settings = self._settings
+        if isinstance(error, ProviderRejected) and error.endpoint_wide:
+            self._open(now, settings.rejected_s)
+        elif not isinstance(error, ProviderUnavailable) or isinstance(error, ResumeTooSoon):
+            self.succeeded(now)
+        elif self.circuit(now) is Circuit.OPEN:
+            pass  # it began before the circuit opened, and tells nothing new
+        elif error.code in _WISH_CODES and error.retry_after_s:
+            self._open(now, min(error.retry_after_s, settings.longest_open_s))
+        else:
+            self._failures += 1
+            if self._open_until is not None or self._failures >= settings.failures_to_open:
+                self._open_for_s = min(settings.longest_open_s, 2 * self._open_for_s or settings.open_s)
+                self._open(now, self._open_for_s)
+
+    def abandoned(self, now: float) -> None:
+        """An attempt was cancelled: whoever waits for what becomes of it may try."""
+        self._probe_until = None
+
+    def _open(self, now: float, for_s: float) -> None:
+        self._open_until = max(now + for_s, self._open_until or 0.0)
+        self._probe_until = None
+        self.stats.openings += 1
+
+
+class HealthBook:
+    """The health of every endpoint that a process speaks to, by `SpeechModel.endpoint`. Share one among all calls.
+
+    Full (256): what was asked for longest ago is forgotten, and begins anew when it is asked for again.
+    """
+
+    def __init__(self, settings: HealthSettings | None = None) -> None:
+        self.forgotten = 0
+        self._settings = settings or HealthSettings()
+        self._endpoints: OrderedDict[str, EndpointHealth] = OrderedDict()
+
+    def of(self, endpoint: str) -> EndpointHealth:
+        """This endpoint's health, the same object for everybody who asks."""
+        health = self._endpoints.get(endpoint)
+        if health is None:
+            health = self._endpoints[endpoint] = EndpointHealth(self._settings)
+            if len(self._endpoints) > _ENDPOINTS:
+                self._endpoints.popitem(last=False)
+                self.forgotten += 1
+        self._endpoints.move_to_end(endpoint)
+        return health
+
+    def snapshot(self) -> dict[str, HealthStats]:
+        """A copy of every endpoint's counters."""
+        return {name: msgspec.structs.replace(health.stats) for name, health in self._endpoints.items()}
