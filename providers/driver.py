@@ -54,6 +54,10 @@ class ProtocolCore(Protocol):
     def session_id(self) -> str: ...
     @property
     def capabilities(self) -> Capabilities: ...
+    @property
+    def speaking(self) -> bool:
+        """A piece of speech came that is not the last one: a long silence now is no thinking."""
+        ...
 
     def start(self, now: float) -> None:
         """The connection is open: queue the first message(s)."""
@@ -163,6 +167,8 @@ class DriverSession:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._heard_at = 0.0
+        self._stall_watch: asyncio.TimerHandle | None = None
         self._our_goodbye = False
         self._cause: ProviderError | None = None
         self._complaint = ""
@@ -296,13 +302,16 @@ class DriverSession:
     def message_received(self, message: str | bytes) -> None:
         if self._state is SessionState.CLOSED:
             return
+        self._heard_at = now = self._loop.time()
         try:
-            events = self._core.receive(message, self._loop.time())
+            events = self._core.receive(message, now)
         except Exception as error:
             # Promised not to happen; but one message that we cannot read must not end a conversation, nor pass unseen.
             _log.exception("session %d: a message could not be read", self._number)
             said = f"a message could not be read: {type(error).__name__}"
             events = [WarningReported(self._number, "unreadable_message", said)]
+        if self._stall_watch is None and self._core.speaking:
+            self._stall_watch = self._loop.call_at(now + self._connection.speech_stall_s, self._look_for_stall)
         self._pass_on(events)
 
     def link_writable(self) -> None:
@@ -368,7 +377,8 @@ class DriverSession:
             return  # a protocol's timers mean nothing during the goodbye
         # A timer that comes too early costs one look; one that moves with every message would cost much more.
         if due is not None and (self._timer is None or due < self._timer_due):
-            self._disarm()
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer_due = due
             self._timer = self._loop.call_at(due, self._deadline_reached)
 
@@ -385,6 +395,19 @@ class DriverSession:
             self._settle()
         else:
             self._pass_on(events)
+
+    def _look_for_stall(self) -> None:
+        # Pongs may go on for long after whoever spoke has died; only more speech, or its end, is life here.
+        self._stall_watch = None
+        if not self._core.speaking or self._cause is not None:
+            return
+        due = self._heard_at + self._connection.speech_stall_s
+        if self._loop.time() < due:
+            self._stall_watch = self._loop.call_at(due, self._look_for_stall)
+            return
+        said = f"silent for {self._connection.speech_stall_s:g} s in the midst of a reply"
+        self._cause = ProviderUnavailable(said)
+        self._link.abort(said)
 
     def _give_up_on_core(self, error: Exception) -> None:
         # A message that cannot be read may be left out; a deadline that cannot be met would be due again at once, and
@@ -430,6 +453,7 @@ class DriverSession:
         self._events.emit(closed)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._stall_watch):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._stall_watch = None

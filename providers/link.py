@@ -210,6 +210,7 @@ class WebSocketLink:
             self.lost(connection.connection_exc)
             return
         connection.link = self
+        _limit_unacknowledged(connection.transport, settings.unacknowledged_s)
         self._rearm_watch()
         if self._protocol.state is not State.OPEN:
             self.closing_seen()
@@ -408,6 +409,14 @@ async def _dial(
     )
     assert isinstance(connection, _Connection)
     return connection
+
+
+def _limit_unacknowledged(transport: asyncio.Transport, limit_s: float) -> None:
+    """Linux itself would resend for a quarter of an hour. Microphone audio flows at all times, so that this notices a
+    network that is gone long before `stall_timeout_s` may."""
+    sock = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(limit_s * 1000))
 
 
 async def _tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -74,7 +74,10 @@ class Decoder:
         if not replies.generating or replies.current is None:
             return None
         audio = self._template.speech(message)
-        return None if audio is None else SpeechChunk(self._session, replies.current, audio)
+        if audio is None:
+            return None
+        replies.speaking = True
+        return SpeechChunk(self._session, replies.current, audio)
 
     def decode(
         self, message: ServerMessage, raw: str | bytes, now: float, events: list[SessionEvent]
@@ -92,6 +95,7 @@ class Decoder:
             self._activity("signal", message.voice_activity_detection_signal.vad_signal_type, None, events)
         if message.tool_call is not None:
             self.replies.new_generation()
+            self.replies.speaking = False  # it may wait for the answer
             self.user.answered(now, events)
             self.silence_at = None
             events.extend(self.tools.called(message.tool_call.function_calls or (), self.replies.current))
@@ -151,6 +155,7 @@ class Decoder:
                 if part.thought:
                     self.replies.new_generation()
                     reply = self._reply(now, events)
+                    self.replies.speaking = False
                     events.append(Thought(session=self._session, reply_id=reply, text=part.text))
                 else:
                     if not self.replies.running:
@@ -181,6 +186,7 @@ class Decoder:
             reply = replies.current  # the hot path: one call less
         else:
             reply = self._reply(now, events)
+        replies.speaking = True
         events.append(SpeechChunk(self._session, reply, audio))
 
     def _learn(self, message: ServerMessage, turn: Content, raw: str | bytes) -> None:

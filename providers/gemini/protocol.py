@@ -65,6 +65,11 @@ class GeminiProtocol:
         return self._session_id
 
     @property
+    def speaking(self) -> bool:
+        replies = self._decoder.replies
+        return replies.speaking and replies.generating
+
+    @property
     def capabilities(self) -> Capabilities:
         return self._plan.capabilities
 

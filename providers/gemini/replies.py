@@ -31,6 +31,8 @@ class ReplyTracker:
         """Reply of the turn that runs; None between turns."""
         self.generating = False
         """More content of `current` may come."""
+        self.speaking = False
+        """While `generating`: speech has come, and the model does nothing else that would take its time."""
         self.dead: str | None = None
         """Interrupted reply whose turn has not completed yet."""
         self.last: str | None = None
@@ -113,6 +115,7 @@ class ReplyTracker:
         self._minted += 1
         reply = self.current = self.last = f"{self._session}.{self._minted}"
         self.generating = True
+        self.speaking = False
         self._transcribed = self._written = False
         events.append(ReplyStarted(session=self._session, reply_id=reply))
         return reply

@@ -60,6 +60,8 @@ class ResponseReader:
         self.tools = ToolLedger()
         self.spoke = False
         """The model's voice has been heard: it cannot be changed any more."""
+        self.speaking: ReplyItem | None = None
+        """The message whose speech has begun to come and is not whole."""
         self.unreadable_calls: list[str] = []
         """Ids of calls whose arguments are no JSON object: to be answered with an error."""
         self._session = session
@@ -101,12 +103,16 @@ class ResponseReader:
         item.content_index = event.content_index
         self.replies.audio_came(reply, item, len(audio), now)
         self.spoke = True
+        if not reply.ended:
+            self.speaking = item
         chunk = SpeechChunk(self._session, reply.id, audio)
         return [chunk] if reply.announced else [*self._announce(reply), chunk]
 
     def audio_done(self, event: OutputAudioDone) -> None:
         """All speech of this item has come."""
-        self._item(event.response_id, event.item_id, event.output_index)[1].audio_done = True
+        item = self._item(event.response_id, event.item_id, event.output_index)[1]
+        item.audio_done = True
+        self._spoken(item)
 
     def transcript(self, event: OutputTranscriptDelta) -> list[SessionEvent]:
         return self._said(event.response_id, event.item_id, event.output_index, event.delta)
@@ -137,6 +143,7 @@ class ResponseReader:
         """`response.output_item.done`: stands in for a missing `arguments.done`."""
         reply = self.reply(event.response_id)
         self._describe(reply, event.item, event.output_index)
+        self._spoken(self.replies.item(reply, event.item.id, event.output_index))
         return self._calls_in(reply, [event.item])
 
     # ---------------------------------------------------------------------------------------------- end of a response
@@ -144,6 +151,8 @@ class ResponseReader:
     def done(self, response: Response, reply: Reply) -> list[SessionEvent]:
         """`response.done` of this reply, which may never have been announced."""
         events: list[SessionEvent] = []
+        for item in reply.items.values():
+            self._spoken(item)
         if response.status != "cancelled":
             events += self._calls_in(reply, response.output)
         if reply.spoken and self._transcribe:
@@ -192,6 +201,10 @@ class ResponseReader:
     def named_here(self, reply_id: str) -> bool:
         """The id is ours, because the server gave none: it means nothing to it."""
         return reply_id.startswith(_NAMELESS)
+
+    def _spoken(self, item: ReplyItem) -> None:
+        if self.speaking is item:
+            self.speaking = None
 
     def _item(self, reply_id: str, item_id: str, output_index: int) -> tuple[Reply, ReplyItem]:
         reply = self.reply(reply_id)

@@ -107,6 +107,10 @@ class OpenAIProtocol:
         return self._session_id
 
     @property
+    def speaking(self) -> bool:
+        return self._reader.speaking is not None
+
+    @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
 

@@ -138,6 +138,7 @@ class ScriptedModel:
             memory=memory,
             issue_handle=self._issue,
             expire_handles=self._expire,
+            connection_settings=self._connection,
         )
         self._sessions.add(opened)
         opened.begin(SessionReady(start.number, opened.id, resumed=bool(start.resume)), notice)

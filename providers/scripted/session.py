@@ -78,7 +78,7 @@ from providers.scripted.faults import (
 from providers.scripted.faults import GoAway as GoAwayFault
 from providers.scripted.memory import Memory
 from providers.scripted.scenario import Scenario
-from providers.settings import SpeechSettings
+from providers.settings import ConnectionSettings, SpeechSettings
 from providers.signal.formats import PCM16_24K, AudioFormat
 
 __all__ = ["ScriptedSession"]
@@ -105,6 +105,7 @@ class ScriptedSession:
         memory: Memory,
         issue_handle: Callable[[ScriptedSession, Memory], str],
         expire_handles: Callable[[ScriptedSession], None],
+        connection_settings: ConnectionSettings,
     ) -> None:
         self.connection = connection
         self.instructions = speech.instructions if start.instructions is None else start.instructions
@@ -128,6 +129,7 @@ class ScriptedSession:
         """Newest reply that was told to be cut."""
         self._input_words = speech.transcription.input
         self._issue_handle = issue_handle
+        self._connection = connection_settings
         self._expire_handles = expire_handles
         self._loop = asyncio.get_running_loop()
         self._state = SessionState.READY
@@ -397,8 +399,14 @@ class ScriptedSession:
                 self._end(1006, "", ProviderUnavailable("the connection vanished", code=1006))
             case Stall():
                 self._held = deque() if self._held is None else self._held
-                if fault.duration_s is not None:
+                if self._release is not None:
+                    self._release.cancel()
+                mid_reply = fault.reply is not None
+                patience_s = self._connection.speech_stall_s if mid_reply else self._connection.stall_timeout_s
+                if fault.duration_s is not None and fault.duration_s < patience_s:
                     self._release = self._loop.call_later(fault.duration_s, self._go_on)
+                else:
+                    self._release = self._loop.call_later(patience_s, self._give_up, patience_s)
             case GoAwayFault():
                 for act in self.brain.go_away(fault.time_left_s, self._loop.time()):
                     self._render(act)
@@ -406,7 +414,9 @@ class ScriptedSession:
                 self._time_over()
             case Quota():
                 said = "the quota is used up"
-                self._end(1011, said, ProviderRejected(said, code=1011, mend="the scenario says so"))
+                self._end(
+                    1011, said, ProviderRejected(said, code=1011, mend="the scenario says so", endpoint_wide=True)
+                )
             case ExpireHandles():
                 self._expire_handles(self)
             case Malformed() | Empty() | Unknown() | Duplicate():
@@ -416,6 +426,11 @@ class ScriptedSession:
     def _time_over(self) -> None:
         said = "the session's time is over"
         self._end(1011, said, ProviderUnavailable(said, code=1011))
+
+    def _give_up(self, patience_s: float) -> None:
+        said = f"silent for {patience_s:g} s"
+        self._end(1006, said, ProviderUnavailable(said, code=1006))
+        self._emit_pending()
 
     def _go_on(self) -> None:
         held, self._held, self._release = self._held, None, None

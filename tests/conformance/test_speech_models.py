@@ -41,8 +41,9 @@ from providers.errors import (
     ResumeRefused,
     SessionEnded,
     SettingRefused,
+    SetupTimeout,
 )
-from providers.settings import SpeechSettings, TurnDetectionSettings
+from providers.settings import ConnectionSettings, SpeechSettings, TurnDetectionSettings
 from tests.conformance.ears import Ear, best_correlation, say, speech
 from tests.conformance.stages import FAST, PROVIDERS, WRONG_KEY, Provider, Scene, Stage
 from tests.fakes.leftovers import nothing_left
@@ -629,6 +630,39 @@ async def test_lost_connection_is_worth_another_try(provider: Provider, fault: s
         assert session.state is SessionState.CLOSED
         with pytest.raises(SessionEnded):
             session.respond()
+
+
+async def test_a_service_that_falls_silent_in_mid_word_is_given_up_in_bounded_time(provider: Provider) -> None:
+    stall = '[[faults]]\nkind = "stall"\nreply = 1\nspeech_ms = 400\n'
+    impatient = ConnectionSettings(speech_stall_s=0.5, close_timeout_s=0.3)
+    async with nothing_left(), provider.open(Scene(LONG_REPLY + stall, connection=impatient)) as stage:
+        session = await stage.model.connect()
+        ear = Ear(session)
+        session.send_text("Tell me a long story.")
+        closed = await ear.until(Closed, timeout_s=4)
+        assert closed.code == 1006
+        assert isinstance(closed.error, ProviderUnavailable)
+        assert len(ear.spoken()) > 0, "it had begun"
+
+
+async def test_a_setup_that_is_never_answered_is_given_up_in_bounded_time(provider: Provider) -> None:
+    silent = FAST + "[session]\nsetup_delay_ms = 60000\n"
+    impatient = ConnectionSettings(setup_timeout_s=0.3, close_timeout_s=0.3)
+    async with nothing_left(), provider.open(Scene(silent, connection=impatient)) as stage:
+        with pytest.raises(SetupTimeout):
+            await stage.model.connect()
+        standby = await stage.model.stand_by()
+        with pytest.raises(SetupTimeout):
+            await standby.connect()
+
+
+async def test_an_upgrade_that_is_never_answered_is_given_up_in_bounded_time(provider: Provider) -> None:
+    silent = FAST + "[session]\nconnect_delay_ms = 2000\n"
+    impatient = ConnectionSettings(connect_timeout_s=0.3, close_timeout_s=0.3)
+    async with nothing_left(within_s=4), provider.open(Scene(silent, connection=impatient)) as stage:
+        for attempt in (stage.model.connect, stage.model.stand_by):
+            with pytest.raises(ProviderUnavailable):
+                await attempt()
 
 
 async def test_odd_messages_are_survived(provider: Provider) -> None:

@@ -30,7 +30,8 @@ _CAPABILITIES = Capabilities(
 
 
 class JsonCore:
-    """Says `{"setup": n}`; ready on `{"ready": id}`; `{"audio": base64}` and `{"text": words}` both ways.
+    """Says `{"setup": n}`; ready on `{"ready": id}`; `{"audio": base64}` and `{"text": words}` both ways; text ends
+    what speech began.
 
     `{"error": words}` is an error report, `{"refused": words}` the provider's refusal on an open socket,
     `{"in": seconds}` asks for a timeout.
@@ -40,6 +41,7 @@ class JsonCore:
         self.number = number
         self.ready = False
         self.session_id = ""
+        self.speaking = False
         self.capabilities = _CAPABILITIES
         self.timeouts: list[float] = []
         self.closed_with: tuple[int, str] | None = None
@@ -66,8 +68,10 @@ class JsonCore:
                     self.ready, self.session_id = True, content
                     events.append(SessionReady(self.number, content))
                 case "audio":
+                    self.speaking = True
                     events.append(SpeechChunk(self.number, "r1", base64.b64decode(content)))
                 case "text":
+                    self.speaking = False
                     events.append(TextChunk(self.number, "r1", content))
                 case "error":
                     events.append(ErrorReported(self.number, "bad", content))

@@ -426,6 +426,37 @@ async def test_pongs_are_life_enough_and_a_half_open_connection_is_noticed() -> 
     assert isinstance(closed(events).error, ProviderUnavailable)
 
 
+async def test_silence_in_the_midst_of_a_reply_is_noticed_though_pongs_come() -> None:
+    settings = ConnectionSettings(ping_interval_s=0.05, speech_stall_s=0.5, close_timeout_s=0.3)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        for _ in range(6):  # slow, but alive: 0.9 s in all
+            await peer.say(audio=base64.b64encode(FRAME).decode())
+            await asyncio.sleep(0.15)
+        await peer.take_all()
+
+    async with served(script, settings=settings) as (session, events, _):
+        await until(lambda: session.state is SessionState.CLOSED, 3.0)
+    assert len(events) == 1 + 6 + 1
+    assert (closed(events).code, closed(events).reason) == (1006, "silent for 0.5 s in the midst of a reply")
+    assert isinstance(closed(events).error, ProviderUnavailable)
+
+
+async def test_silence_after_the_last_of_a_reply_is_nobodys_fault() -> None:
+    settings = ConnectionSettings(speech_stall_s=0.5, close_timeout_s=0.3)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.say(audio=base64.b64encode(FRAME).decode())
+        await peer.say(text="the end")
+        await peer.take_all()
+
+    async with served(script, settings=settings) as (session, _, _):
+        await asyncio.sleep(0.8)
+        assert session.state is SessionState.READY
+
+
 async def test_slow_socket_costs_the_oldest_audio_and_never_a_message() -> None:
     settings = ConnectionSettings(outbox_ms=400, close_timeout_s=0.3)
     second = b"\0" * 32_000

@@ -3,6 +3,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from providers.errors import ProviderRejected, ProviderUnavailable
@@ -111,3 +112,17 @@ def test_network_trouble_may_heal() -> None:
     assert isinstance(mapped, ProviderUnavailable)
     assert str(mapped) == "cannot connect to wss://api.example.com:8443/v1/live: Connect call failed"
     assert "TimeoutError" in str(network_error(URL, TimeoutError()))
+
+
+def test_a_quota_that_is_used_up_is_no_busy_moment() -> None:
+    said = "You exceeded your current quota, please check your plan and billing details."
+    body = msgspec.json.encode({"error": {"code": 429, "message": said, "status": "RESOURCE_EXHAUSTED"}})
+    error = refusal(URL, 429, {}, body)
+    assert isinstance(error, ProviderRejected) and error.endpoint_wide
+    assert isinstance(refusal(URL, 429, {}, b'{"error": {"message": "slow down"}}'), ProviderUnavailable)
+
+
+@pytest.mark.parametrize(("status", "wide"), [(401, True), (403, True), (404, True), (400, False), (302, False)])
+def test_who_else_is_refused_is_told(status: int, wide: bool) -> None:
+    error = refusal(URL, status, {"Location": "https://elsewhere.example.com"}, b"")
+    assert isinstance(error, ProviderRejected) and error.endpoint_wide is wide

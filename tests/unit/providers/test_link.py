@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -355,3 +356,13 @@ def test_tls_context_is_built_once() -> None:
     first = _load_context(None, None)
     assert first is _load_context(None, None)
     assert first.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+async def test_a_network_that_is_gone_is_noticed_by_what_it_does_not_acknowledge() -> None:
+    async with websocket_server(quiet) as url:
+        link = await dial(url, ConnectionSettings(unacknowledged_s=4.5, close_timeout_s=0.3))
+        sock = link._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 4500
+        link.abort()
+        await link.wait_closed()

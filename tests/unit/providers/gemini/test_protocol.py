@@ -633,6 +633,46 @@ def test_a_resume_that_fails_tells_the_handle_from_the_rest(code: int, reason: s
     assert isinstance(closed, Closed) and type(closed.error) is kind
 
 
+def test_an_invalid_argument_in_mid_call_is_worth_a_resume() -> None:
+    core = opened()
+    feed(core, speech(), say(generationComplete=True), say(turnComplete=True))
+    closed = core.connection_closed(1007, "Request contains an invalid argument.", 2.0)[-1]
+    assert isinstance(closed, Closed) and type(closed.error) is ProviderUnavailable
+
+
+def test_a_history_that_is_too_long_is_cut_and_told() -> None:
+    long = tuple(HistoryItem(role="user", text=f"{number} ".ljust(1000, "x")) for number in range(100))
+    core = opened(ready=False, history=(*long, HistoryItem(role="assistant", text="")))
+    sent(core)
+    warned = [event for event in feed(core, {"setupComplete": {}}) if isinstance(event, WarningReported)]
+    assert [warning.code for warning in warned] == ["history_cut"]
+    (turn,) = sent(core)[0]["clientContent"]["turns"]
+    assert len(turn["parts"][0]["text"]) <= core.capabilities.seed_chars
+    assert turn["parts"][0]["text"].endswith(long[-1].text)
+
+
+@pytest.mark.parametrize(
+    ("messages", "speaking"),
+    [
+        ([say(outputTranscription={"text": "We"})], False),
+        ([say(modelTurn={"parts": [{"text": "hm", "thought": True}]})], False),
+        ([speech()], True),
+        ([speech()] * 5, True),
+        ([speech(), say(modelTurn={"parts": [{"text": "hm", "thought": True}]})], False),
+        ([speech(), {"toolCall": {"functionCalls": [{"id": "1", "name": "f", "args": {}}]}}], False),
+        ([speech(), say(generationComplete=True)], False),
+        ([speech(), say(interrupted=True)], False),
+        ([speech(), say(interrupted=True), speech()], False),
+        ([speech(), say(interrupted=True), say(turnComplete=True), speech()], True),
+        ([speech(), say(turnComplete=True)], False),
+    ],
+)
+def test_silence_is_suspicious_only_between_two_pieces_of_speech(messages: list[Any], speaking: bool) -> None:
+    core = opened()
+    feed(core, *messages)
+    assert core.speaking is speaking
+
+
 # --------------------------------------------------------------------------------------------------------- robustness
 
 _names = st.sampled_from(

@@ -812,3 +812,57 @@ def test_no_frame_however_broken_raises(frame: bytes | str) -> None:
     core = OpenAIProtocol(1, speech, own, capabilities_of(speech, own, {}))
     core.start(0.0)
     core.receive(frame, 0.0)
+
+
+# -------------------------------------------------------------------------------------- losses, silences and histories
+
+
+def test_silence_is_suspicious_only_until_a_message_is_spoken() -> None:
+    call = Call()
+    seen: list[bool] = []
+    for step in (
+        call.begins,
+        lambda: call.adds("item_1"),  # it may think for long
+        lambda: call.speaks(100),
+        call.finishes_item,  # a preamble was said; what follows may take its time
+        lambda: call.speaks(100, "item_2", index=1),
+        call.ends,
+        lambda: call.speaks(20),  # late speech of a response that is over
+    ):
+        step()
+        seen.append(call.core.speaking)
+    assert seen == [False, False, True, False, True, False, False]
+
+
+def test_a_line_of_the_history_that_is_refused_costs_itself_and_not_the_session() -> None:
+    call = Call(ready=False, history=(HistoryItem(role="user", text="hi"),))
+    error = {"type": "invalid_request_error", "code": "string_above_max_length", "message": "too long"}
+    for named in ({"event_id": "rb_1"}, {"param": "item.content[0].text"}):
+        events = call.says("error", error={**error, **named})
+        assert [type(event) for event in events] == [ErrorReported]
+    call.says("session.created", session={"id": "sess_1"})
+    assert isinstance(call.says("session.updated", session={"id": "sess_1"})[0], SessionReady)
+
+
+def test_a_history_that_is_too_long_is_cut_and_told() -> None:
+    long = tuple(HistoryItem(role="user", text=f"{number}") for number in range(500))
+    call = Call(ready=False, history=(*long, HistoryItem(role="assistant", text=" ")))
+    texts = [
+        frame["item"]["content"][0]["text"] for frame in call.sent() if frame["type"] == "conversation.item.create"
+    ]
+    assert texts == [f"{number}" for number in range(500 - 128, 500)]
+    call.says("session.created", session={"id": "sess_1"})
+    events = call.says("session.updated", session={"id": "sess_1"})
+    assert [event.code for event in events if isinstance(event, WarningReported)] == ["history_cut"]
+
+
+@pytest.mark.parametrize(("served", "kind"), [(False, ProviderRejected), (True, ProviderUnavailable)])
+def test_a_close_that_blames_us_is_the_setups_fault_only_before_the_first_reply(
+    served: bool, kind: type[Exception]
+) -> None:
+    call = Call()
+    if served:
+        call.begins()
+        call.ends()
+    closed = call.core.connection_closed(1008, "policy violation", call.now)[-1]
+    assert isinstance(closed, Closed) and type(closed.error) is kind
