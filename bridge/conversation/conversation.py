@@ -81,6 +81,8 @@ __all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "Convers
 _KNOWN_CALLS = 256
 _TRAILS_S = 2.0
 """Where the provider tells nothing of speech: words this soon after a reply began were spoken before it, s."""
+_LEAST_SAID_S = 0.1
+"""Nobody says anything in less, s."""
 
 ConversationEvent = (
     SessionEvent
@@ -391,7 +393,9 @@ class Conversation:
         spoken = self._speakers.of_words(now) if new and (text.strip() or final) else None
         if spoken is not None and spoken.since - self._reply_began_at < _TRAILS_S and not self._provider_hears:
             # Words that trail in behind the beginning of a reply are those that it answers.
-            spoken = Spoken(spoken.speaker, min(spoken.since, self._reply_began_at), self._reply_began_at)
+            spoken = Spoken(
+                spoken.speaker, min(spoken.since, self._reply_began_at - _LEAST_SAID_S), self._reply_began_at
+            )
         self._scribe.user_words(session, turn_id, text, final=final, spoken=spoken, now=now, commands=commands)
         if final and self._turns.inferred and self._turns.user_speaks:
             self._user_stops(now)
@@ -495,6 +499,7 @@ class Conversation:
         """The playout is silent: tell the model, the captions and the record how far the room heard it."""
         if heard:
             self.stats.interruptions += 1
+            self._reply_began_at = float("-inf")  # whatever is said now follows what was cut
         for reply in heard:
             self._replies.silenced(reply.reply_id)
             if self.capabilities.truncation is Truncation.CLIENT:

@@ -51,7 +51,7 @@ class HandSession:
         self.heard = bytearray()
         self.heard_format: AudioFormat | None = None
         self._listeners: list[Listener] = []
-        self._waiting: list[SessionEvent] = [SessionReady(self.number, self.id)]
+        self._waiting: list[SessionEvent] = [SessionReady(self.number, self.id, resumed=bool(start.resume))]
 
     # what the bridge does
 

@@ -13,6 +13,8 @@ import pytest
 from bridge.conversation.barge_in import BargeInPolicy
 from bridge.conversation.conversation import ConversationSettings
 from bridge.conversation.ledger import ToolUse
+from bridge.conversation.memory_settings import MemorySettings
+from bridge.conversation.summary import SummaryWork
 from bridge.core.commands import Command, RunTool
 from bridge.core.errors import ConfigError, ModelFailed, RoomError, RoomInUse
 from bridge.core.words import AgentState, EndReason
@@ -22,13 +24,17 @@ from bridge.transports.contract import TransportListener
 from bridge.transports.loopback import LoopbackRoom
 from providers.contract import (
     GenerationComplete,
+    HistoryItem,
+    InputTranscript,
     Interrupted,
+    OutputTranscript,
     ReplyStarted,
     ResumptionUpdate,
     SessionStart,
     SpeechChunk,
     ToolCall,
     ToolCallCancelled,
+    Truncation,
     TurnComplete,
     UserSpeechStarted,
     UserSpeechStopped,
@@ -597,3 +603,80 @@ def test_a_tool_for_a_model_without_tools_is_refused_before_the_call(room: Loopb
         RoomBridge(room, deaf, tools=[add])
     with pytest.raises(ConfigError, match="tools = 'add'"):
         RoomBridge(room, deaf).tool(add)
+
+
+UNFORGETTING = msgspec.structs.replace(CAPABILITIES, truncation=Truncation.NONE)
+
+
+async def test_a_fresh_session_is_told_the_call_as_far_as_it_was_heard(room: LoopbackRoom, model: HandModel) -> None:
+    async with RoomBridge(room, model) as bridge:
+        await until(lambda: bridge.leader)
+        room.join("ada")
+        first = model.session
+        first.emit(UserSpeechStarted(first.number), UserSpeechStopped(first.number))
+        first.emit(InputTranscript(first.number, "t", "tell me all", final=True))
+        first.emit(ReplyStarted(first.number, "r"), OutputTranscript(first.number, "r", "one two three four five six"))
+        first.emit(SpeechChunk(first.number, "r", sound(3000)))
+        await until(lambda: len(room.heard()) > PCM16_24K.size(600))
+        first.dies(ProviderUnavailable("gone"))
+        await until(lambda: len(model.sessions) == 2)
+        question, answer = model.session.start.history
+        assert question == HistoryItem(role="user", text="tell me all")
+        assert answer.role == "assistant" and answer.text.split() in (["one", "two"], ["one", "two", "three"])
+
+
+async def test_a_typed_turn_reaches_the_next_session_once(room: LoopbackRoom, model: HandModel) -> None:
+    async with RoomBridge(room, model) as bridge:
+        await until(lambda: bridge.leader)
+        bridge.send_text("remember the milk")
+        model.refuse = [ProviderUnavailable("busy", retry_after_s=0.05)]
+        model.session.dies(ProviderUnavailable("gone"))
+        bridge.send_text("and the eggs")
+        await until(lambda: len(model.sessions) == 2 and bridge.leader)
+        assert [item.text for item in model.session.start.history] == ["remember the milk"]
+        assert [told for told in model.session.told if told[0] == "send_text"] == [("send_text", "and the eggs")]
+
+
+async def test_the_transcript_is_there_during_the_call_and_after_it(room: LoopbackRoom, model: HandModel) -> None:
+    async with RoomBridge(room, model) as bridge:
+        await until(lambda: bridge.leader)
+        room.join("ada")
+        model.session.emit(InputTranscript(1, "t", "hello", final=False))
+        (during,) = bridge.transcript()
+        assert (during.speaker, during.text, during.ended_s) == ("ada", "hello", None)
+    (after,) = bridge.transcript()
+    assert (after.text, 0 <= after.began_s <= (after.ended_s or -1) < 5) == ("hello", True)
+
+
+async def test_the_application_may_summarize_a_long_call(room: LoopbackRoom, model: HandModel) -> None:
+    async def summarize(work: SummaryWork) -> str:
+        return f"They typed {len(work.lines)} lines."
+
+    few = ConversationSettings(memory=MemorySettings(turns=2))
+    async with RoomBridge(room, model, CallConfig(conversation=few), summarize=summarize) as bridge:
+        await until(lambda: bridge.leader)
+        for n in range(10):
+            bridge.send_text(f"line {n}")
+        await until(lambda: bridge.snapshot().counters["conversation.summaries"])
+        model.session.dies(ProviderUnavailable("gone"))
+        await until(lambda: len(model.sessions) == 2)
+        summary, *rest = [item.text for item in model.session.start.history]
+        assert "They typed 8 lines." in summary
+        assert rest == ["line 8", "line 9"]
+
+
+async def test_a_resumed_session_inherits_a_wrong_memory_and_a_fresh_one_does_not(room: LoopbackRoom) -> None:
+    model = HandModel(UNFORGETTING)
+    async with RoomBridge(room, model) as bridge:
+        await until(lambda: bridge.leader)
+        model.session.says("r1", sound(2000), done=False)
+        await until(lambda: len(room.heard()) > PCM16_24K.size(100))
+        bridge.interrupt()
+        memory = bridge._conversation.memory
+        assert memory.is_wrong
+        model.session.emit(ResumptionUpdate(1, "h1", resumable=True))
+        model.session.dies(ProviderUnavailable("gone"))
+        await until(lambda: bridge.leader == 2)
+        assert model.session.start.resume == "h1" and memory.is_wrong
+        bridge.lead(await bridge.open_session())
+        assert not memory.is_wrong
