@@ -33,13 +33,14 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class HostClock:
-    """Counts from its construction on."""
+    """Counts from its construction on. Args: stat holds the counters, as proc(5) writes them."""
 
-    def __init__(self) -> None:
-        self._from = _host_ticks()
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self._stat = stat
+        self._from = _host_ticks(stat)
 
     def load(self) -> Load:
-        now = _host_ticks()
+        now = _host_ticks(self._stat)
         user, nice, system, idle, io_wait, irq, soft_irq, steal = (
             after - before for after, before in zip(now, self._from, strict=True)
         )
@@ -47,8 +48,8 @@ class HostClock:
         return Load(100 * steal / total, 100 * (1 - (idle + io_wait) / total))
 
 
-def _host_ticks() -> tuple[int, ...]:
-    line = Path("/proc/stat").read_text().split("\n", 1)[0]
+def _host_ticks(stat: Path) -> tuple[int, ...]:
+    line = stat.read_text().split("\n", 1)[0]
     return tuple(int(field) for field in line.split()[1:9])
 
 

@@ -28,6 +28,7 @@ __all__ = [
 
 Samples = npt.NDArray[np.float64]
 _SILENCE_DBFS = -50.0
+_FINE_HZ = 48_000
 
 
 class Found:
@@ -102,8 +103,12 @@ def likeness(
     """How alike two recordings are, each `piece_ms` aligned by itself within `slack_ms`, weighted by energy.
 
     A receiver's jitter buffer stretches and squeezes the first second of speech by some 10 ms to find its delay,
-    after which one correlation of the whole says little about what an ear would say.
+    after which one correlation of the whole says little about what an ear would say. Compared at 48 kHz at least: at
+    16 kHz, half a sample between two grids would cost 0.05.
     """
+    if rate_hz < _FINE_HZ:
+        source, heard = resampled(source, rate_hz, _FINE_HZ), resampled(heard, rate_hz, _FINE_HZ)
+        rate_hz = _FINE_HZ
     piece, slack = int(rate_hz * piece_ms / 1000), int(rate_hz * slack_ms / 1000)
     at = int(find(source, heard, rate_hz).at_s * rate_hz)
     total = weights = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -32,8 +33,9 @@ MIC_HZ = 48_000
 SEED = 500
 TALK_S = 2.6
 """Longer than the silence that is judged: nothing is answered meanwhile."""
-SILENT_WITHIN_MS = 400.0
-"""What two jitter buffers and a busy machine may take; the benchmark holds the figure."""
+SILENT_WITHIN_MS = 250.0
+"""At the median, two jitter buffers included. The benchmark holds the figure, beside a floor of its own run."""
+POSITION_MS = 40.0
 WORDS = 20
 TURNS = TurnDetectionSettings(silence_ms=200)
 
@@ -103,17 +105,19 @@ async def test_an_interruption_is_silence_at_the_ear_and_the_model_is_told_where
         captions = [fact for fact in ann.told if fact["event"] == "caption" and fact["identity"] == "roombridge"]
         pieces = [fact for fact in ann.told if fact["event"] == "caption_piece" and fact["identity"] == "roombridge"]
 
+    silent_ms, position_errors_ms = [], []
     for number in range(count):
         reply, at = number + 1, interrupter.stop(number)
         silence = silence_after(ear, at)
         assert silence is not None
-        assert (ear.moment(silence) - at) * 1000 < SILENT_WITHIN_MS
+        silent_ms.append((ear.moment(silence) - at) * 1000)
         assert loudest_dbfs(ear, silence, ear.sample_at(at + 2.0)) < -50
         ended_ms = ended_at_ms(ear, silence, sound(SEED + reply, ear.rate_hz, length_ms))
         assert ended_ms is not None, "what was cut is that reply"
         if provider == "openai":
             heard_ms = told[reply]
-            assert heard_ms is not None and abs(heard_ms - ended_ms) <= 40
+            assert heard_ms is not None
+            position_errors_ms.append(abs(heard_ms - ended_ms))
         # The caption ends with what was heard, and the segment is closed.
         caption = captions[number]
         assert caption["attributes"]["lk.transcription_final"] == "true"
@@ -123,6 +127,9 @@ async def test_an_interruption_is_silence_at_the_ear_and_the_model_is_told_where
         assert ended_ms - 2.5 * word_ms <= len(words) * word_ms <= ended_ms + word_ms
         assert caption["at"] - at < 1.0
         assert all(piece["at"] <= caption["at"] for piece in pieces if piece["stream"] == caption["stream"])
+    assert median(silent_ms) < SILENT_WITHIN_MS, silent_ms
+    # A machine that stands still in just that moment may spoil one: the native queue then plays behind its own clock.
+    assert sum(error > POSITION_MS for error in position_errors_ms) <= 1, position_errors_ms
 
 
 async def test_without_interrupt_response_the_reply_is_heard_to_its_end(
@@ -165,7 +172,7 @@ async def _is_heard_whole(
     assert interrupter.stop(0) < ear.times[-1]
     wanted = from_pcm(sound(SEED + 1, ear.rate_hz, length_ms).tobytes())[ear.rate_hz :]
     heard = from_pcm(ear.samples.tobytes())
-    assert likeness(wanted, heard, ear.rate_hz) >= 0.9
+    assert likeness(wanted, heard, ear.rate_hz, slack_ms=400) >= 0.9
     assert counters["playout.flushes"] == 0
     assert set(told) == {None}, "nothing was truncated"
 
@@ -174,7 +181,7 @@ async def _is_heard_whole(
 async def test_a_reply_may_be_cut_once_enough_of_it_was_heard(
     provider: str, server: LocalServer, room_name: str, person: PersonFactory, tmp_path: Path
 ) -> None:
-    length_ms, protected_ms = 6000, 2000
+    length_ms, protected_ms, count = 6000, 2000, 3
     scenario = answers(length_ms, speed=50.0)
     config = policy(mode="after", after_ms=protected_ms)
     speech = SpeechSettings(turn_detection=TURNS)
@@ -184,9 +191,15 @@ async def test_a_reply_may_be_cut_once_enough_of_it_was_heard(
     ):
         interrupter = _Interrupter(call, ann, tmp_path)
         await interrupter.open()
-        await interrupter.interrupt(0.7)
+        for _ in range(count):
+            await interrupter.interrupt(0.7)
         ear = await heard_by(ann, tmp_path)
-    silence = silence_after(ear, interrupter.stop(0) + 0.6)
-    assert silence is not None
-    ended_ms = ended_at_ms(ear, silence, sound(SEED + 1, ear.rate_hz, length_ms))
-    assert ended_ms is not None and protected_ms - 40 <= ended_ms <= protected_ms + 150
+    ends_ms = []
+    for number in range(count):
+        silence = silence_after(ear, interrupter.stop(number) + 0.6)
+        assert silence is not None
+        ended_ms = ended_at_ms(ear, silence, sound(SEED + number + 1, ear.rate_hz, length_ms))
+        assert ended_ms is not None
+        ends_ms.append(ended_ms)
+    assert min(ends_ms) >= protected_ms - 40, ends_ms
+    assert median(ends_ms) <= protected_ms + 150, ends_ms

@@ -12,7 +12,8 @@ from bridge.core.words import AgentState
 from bridge.demo.person import Person
 from bridge.demo.server import LocalServer
 from providers.scripted.scenario import Marker, Pace, Scenario, Transcripts
-from tests.e2e.audio import speechlike, write_wav
+from providers.scripted.voice import marker
+from tests.e2e.audio import from_pcm, likeness, resampled, speechlike, write_wav
 from tests.e2e.calls import emulated_call, until
 from tests.e2e.conftest import PersonFactory
 from tests.e2e.ears import heard_by, loud_span
@@ -24,8 +25,9 @@ MIC_HZ = 48_000
 ASKED = "What time is it?"
 WORDS = [f"w{n:04}" for n in range(12)]
 REPLY_S = 5.0
+MARKER = Marker(duration_ms=int(REPLY_S * 1000), seed=40, transcript=" ".join(WORDS))
 SCENARIO = Scenario(
-    answer=Marker(duration_ms=int(REPLY_S * 1000), seed=40, transcript=" ".join(WORDS)),
+    answer=MARKER,
     transcripts=Transcripts(input=ASKED),
     pace=Pace(speed=6.0, latency_ms=700),
 )
@@ -94,7 +96,8 @@ async def test_words_and_states_of_both_sides_keep_step_with_the_ear(
     names = [name for _, name in seen]
     assert names[-3:] == ["thinking", "speaking", "listening"]
     assert abs(seen[-2][0] - began) < 0.6
-    assert -0.3 <= seen[-1][0] - ended < 1.0, "speaking until the ear has heard the end"
+    # The ear hears the end some 100 ms later than it is told of it, and later still after a pause of the machine.
+    assert -0.5 <= seen[-1][0] - ended < 1.0, "speaking until the ear has heard the end"
 
 
 @PROVIDERS
@@ -104,12 +107,13 @@ async def test_a_typed_message_is_answered(
     async with emulated_call(server, room_name, provider, SCENARIO) as call, person("ann", publish=False) as ann:
         await ann.wait("hears_agent")
         await ann.do("chat", text="Good morning")
-        sent = ann.told[-1]["at"]
         await answered(provider, lambda: call.bridge.state)
         ear = await heard_by(ann, tmp_path)
         lines = call.emulator.connections[-1].brain.memory.lines
-    began, ended = loud_span(ear, sent, ear.times[-1])
-    assert ended - began == pytest.approx(REPLY_S, abs=0.1)
+    reply = resampled(
+        from_pcm(marker(REPLY_S * 1000, MARKER.seed + 1, MARKER.level_dbfs).tobytes()), 24_000, ear.rate_hz
+    )
+    assert likeness(reply, from_pcm(ear.samples.tobytes()), ear.rate_hz, slack_ms=400) >= 0.9, "heard to its end"
     assert [(line.role, line.text) for line in lines] == [("user", "Good morning"), ("assistant", " ".join(WORDS))]
     (agent,) = told(ann, "caption", "roombridge")
     assert agent["text"] == " ".join(WORDS)

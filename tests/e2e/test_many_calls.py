@@ -88,8 +88,8 @@ async def come_and_go(server: LocalServer, until_s: float) -> int:
             LiveKitSettings(url=server.url, room=name), api_key=server.api_key, api_secret=server.api_secret
         )
         async with RoomBridge(room, ScriptedModel(GREETED), name=name) as bridge:
-            await asyncio.sleep(0.7)
-            assert bridge.leader is not None
+            await until(lambda: bridge.leader is not None)
+            await asyncio.sleep(0.5)
         await server.ask("DeleteRoom", {"room": name}, room=name)
     return number
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
+
+import pytest
 
 from bench.host import HostClock, Load, ProcessClock
 
@@ -35,9 +38,15 @@ def test_rounds_are_marked_when_the_host_took_time_or_the_machine_was_full() -> 
     assert Load(steal_percent=4.0, busy_percent=99.0).marks == "SF"
 
 
-def test_shares_of_the_machine_are_percentages() -> None:
-    clock = HostClock()
-    time.sleep(0.05)
+def test_shares_of_the_machine_are_percentages_of_all_ticks_since_then(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1000 0 500 8000 100 0 50 20 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")
+    clock = HostClock(stat)
+    stat.write_text("cpu  1050 0 530 8090 110 0 55 35 0 0\n")
     load = clock.load()
-    assert 0 <= load.steal_percent <= 100
-    assert 0 <= load.busy_percent <= 100
+    assert (load.steal_percent, load.busy_percent) == pytest.approx((7.5, 50.0))
+
+
+def test_this_machine_can_be_read() -> None:
+    load = HostClock().load()
+    assert 0 <= load.steal_percent <= 100 and 0 <= load.busy_percent <= 100

@@ -23,6 +23,7 @@ from providers.contract import Closed, HistoryItem, ResumptionUpdate, SessionEve
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
 from providers.retry import RetryPolicy
 from providers.signal.formats import PCM16_24K
+from tests.fakes.fake_time import in_fake_time
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 
 SAID = (HistoryItem(role="user", text="two tickets, please"),)
@@ -118,7 +119,7 @@ async def call(
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - a condition of the outside has no event to wait for
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 def handle(session: HandSession, name: str, *, mid_turn: bool = False, resumable: bool = True) -> None:
@@ -137,6 +138,7 @@ async def test_a_model_that_is_away_is_asked_again_until_it_is_there() -> None:
         assert at_work.ended == []
 
 
+@in_fake_time
 async def test_the_call_fails_with_the_cause_when_the_budget_is_spent() -> None:
     model = HandModel()
     model.refuse = [GONE] * 500
@@ -156,6 +158,7 @@ async def test_what_will_fail_again_is_not_tried_again(refusal: ProviderError) -
         assert model.refuse == [GONE]
 
 
+@in_fake_time
 async def test_sessions_that_are_lost_at_once_count_against_the_budget() -> None:
     model = HandModel()
     model.opening = lambda session: session.dies(GONE)
@@ -183,6 +186,7 @@ async def test_a_rejection_in_mid_call_ends_the_call() -> None:
         assert len(at_work.model.sessions) == 1
 
 
+@in_fake_time
 async def test_attempts_end_when_the_application_gives_the_lead_to_a_session_of_its_own() -> None:
     model, other = HandModel(), HandModel()
     model.refuse = [GONE] * 10_000
@@ -360,6 +364,7 @@ async def test_a_tool_that_returns_while_nobody_leads_is_told_to_the_next_sessio
         assert at_work.lane.tools.desk.stats.delivered_by_note == 1
 
 
+@in_fake_time
 async def test_a_note_waits_until_nobody_speaks() -> None:
     async def dig() -> str:
         return "gold"
@@ -398,6 +403,7 @@ async def test_a_successor_that_asks_again_is_given_the_running_errand() -> None
         assert runs == [3]
 
 
+@in_fake_time
 async def test_an_answer_to_a_session_that_has_just_ended_goes_to_the_next() -> None:
     go = asyncio.Event()
 

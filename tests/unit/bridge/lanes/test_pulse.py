@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bridge.lanes.pulse import Pulse
+from tests.fakes.fake_time import in_fake_time
 
 
 class _Loop:
@@ -22,16 +25,17 @@ class _Loop:
         return asyncio.TimerHandle(when, lambda: None, (), asyncio.get_running_loop())
 
 
+@in_fake_time
 async def test_it_beats_in_its_period_and_stops() -> None:
     beats: list[float] = []
+    began = asyncio.get_running_loop().time()
     pulse = Pulse(0.01, beats.append)
     pulse.start()
-    while len(beats) < 3:  # noqa: ASYNC110 - real beats are what this waits for
-        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.035)
     pulse.stop()
-    count = len(beats)
-    await asyncio.sleep(0.03)
-    assert len(beats) == count == pulse.stats.beats
+    await asyncio.sleep(1)
+    assert beats == pytest.approx([began + 0.01, began + 0.02, began + 0.03])
+    assert (pulse.stats.beats, pulse.stats.late_beats, pulse.stats.missed_beats) == (3, 0, 0)
 
 
 async def test_a_stall_is_counted_and_not_made_up() -> None:

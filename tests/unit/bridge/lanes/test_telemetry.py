@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import pytest
+
 from bridge.lanes.pulse import PulseStats
 from bridge.lanes.telemetry import Snapshot, Telemetry, counters_of
+from tests.fakes.fake_time import in_fake_time
 
 
 def gather() -> Iterator[tuple[str, int | float]]:
@@ -23,16 +26,16 @@ def test_counters_are_named_by_part_and_field() -> None:
     }
 
 
+@in_fake_time
 async def test_a_watcher_gets_a_snapshot_every_second_with_the_age_of_the_call() -> None:
     telemetry = Telemetry("c", gather)
     given: list[Snapshot] = []
     telemetry.watch(given.append)
-    now = asyncio.get_running_loop().time()
-    telemetry.start(now)
-    while not given:  # noqa: ASYNC110 - a real second is what this waits for
-        await asyncio.sleep(0.02)
+    telemetry.start(asyncio.get_running_loop().time())
+    await asyncio.sleep(2.5)
     telemetry.stop()
-    assert 0.9 < given[0].age_s < 2.0
+    await asyncio.sleep(60)
+    assert [snapshot.age_s for snapshot in given] == pytest.approx([1.0, 2.0])
 
 
 def test_each_watcher_has_its_own_rhythm_and_can_leave() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -42,18 +43,19 @@ asyncio.run(main())
 
 async def test_a_function_that_ends_after_it_was_given_up_is_counted_out() -> None:
     threads = Threads()
-    release = asyncio.Event()
     loop = asyncio.get_running_loop()
+    runs, released = asyncio.Event(), threading.Event()
 
     def waits() -> None:
-        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(5)
+        loop.call_soon_threadsafe(runs.set)
+        released.wait(5)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(threads.call(waits, {}, "waits"), name="waits")
-        await asyncio.sleep(0.01)
+        await runs.wait()
+        thread = next(thread for thread in threading.enumerate() if thread.name == "waits")
         task.cancel()
     assert (threads.busy, threads.left) == (1, 1)
-    release.set()
-    async with asyncio.timeout(5):
-        while threads.busy:  # noqa: ASYNC110 - the thread's own end has no event
-            await asyncio.sleep(0.005)
+    released.set()
+    await asyncio.to_thread(thread.join)  # its last act was to tell the loop, which hears that before it goes on here
+    assert threads.busy == 0
