@@ -107,7 +107,8 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     stall_timeout_s: Annotated[float, Meta(ge=5, le=600)] = 60.0
     """Nothing received for this long, pongs included: the connection is dead, s. Gemini's pongs take up to 30 s."""
     speech_stall_s: Annotated[float, Meta(ge=0.5, le=600)] = 8.0
-    """In the midst of a spoken reply nothing came for this long, pongs apart: the connection is dead, s."""
+    """In the midst of a spoken reply nothing came for this long, pongs apart: the connection is dead, s. A model that
+    speaks in bursts further apart than this needs more."""
     unacknowledged_s: Annotated[float, Meta(ge=1, le=600)] = 15.0
     """What we sent reached nobody's machine for this long: the connection is dead, s. Linux only."""
     outbox_ms: Annotated[int, Meta(ge=200, le=60_000)] = 5_000

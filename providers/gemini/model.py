@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from providers.contract import Capabilities, ModelSession, SessionStart, Standby
 from providers.driver import open_session
+from providers.errors import ProviderUnavailable
 from providers.gemini.auth import ApiKey, Credential, EphemeralToken, credential
 from providers.gemini.checks import problems
 from providers.gemini.endpoint import Endpoint, endpoint
@@ -85,12 +86,16 @@ class GeminiModel:
         return await stand_by(self._dial, self._protocol, self._connection)
 
     async def _protocol(self, start: SessionStart) -> GeminiProtocol:
-        # Voice samples and pictures are files: read off the loop, afresh for each session.
-        reads_files = self._own.cloned_voice is not None or self._own.avatar is not None
         planned = (self._speech, self._own, self._place, start)
-        return GeminiProtocol(
-            await asyncio.to_thread(plan_session, *planned) if reads_files else plan_session(*planned)
-        )
+        if self._own.cloned_voice is None and self._own.avatar is None:
+            return GeminiProtocol(plan_session(*planned))
+        # Voice samples and pictures are files: read off the loop, afresh for each session; a network drive may hang.
+        try:
+            async with asyncio.timeout(self._connection.connect_timeout_s):
+                return GeminiProtocol(await asyncio.to_thread(plan_session, *planned))
+        except TimeoutError as error:
+            said = f"the files of the voice or avatar were not read within {self._connection.connect_timeout_s:g} s"
+            raise ProviderUnavailable(said) from error
 
     async def _dial(self) -> Link:
         # Asked for again at each connect: tokens of Vertex live an hour, calls may live longer.

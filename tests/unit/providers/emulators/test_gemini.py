@@ -231,6 +231,49 @@ def test_roles_that_the_developer_api_refuses(role: str | None) -> None:
     assert Client().set_up().send(typed("x", role)).end == (1007, INVALID)
 
 
+def seeded(model: str, *turns: tuple[str, str], path: str = "") -> Client:
+    """A client that announces and sends these turns as the history of a fresh session."""
+    client = Client(path=path).set_up(model=model, historyConfig={"initialHistoryInClientContent": True})
+    said = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
+    return client.send({"clientContent": {"turns": said, "turnComplete": True}})
+
+
+def test_a_history_that_fits_is_remembered() -> None:
+    client = seeded(MODEL, ("user", "x" * 400_000), ("model", "yes"))
+    assert client.end is None
+    assert [line.text[:3] for line in client.wire.brain.memory.lines] == ["xxx", "yes"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "turns"),
+    [
+        (MODEL, "", [("user", "x" * 540_000)]),
+        (MODEL, "", [("user", "x" * 300_000), ("model", "x" * 300_000)]),
+        (f"{PLACE}gemini-live-2.5-flash", VERTEX, [("user", "x" * 140_000)]),
+        (MODEL, "", [("user", "")]),
+        ("models/gemini-2.5-flash-native-audio-latest", "", [("user", "hi"), ("model", "hello")]),
+    ],
+    ids=["too long", "too long together", "longer than half cascade keeps", "empty", "older, ends with the model"],
+)
+def test_a_history_that_the_service_would_not_take(model: str, path: str, turns: list[tuple[str, str]]) -> None:
+    assert seeded(model, *turns, path=path).end == (1007, INVALID)
+
+
+def test_a_connection_without_a_setup_is_not_kept_for_ever() -> None:
+    assert Client().run(9.9).end is None
+    assert Client().run(10.1).end == (1011, "Deadline expired before operation could complete.")
+    assert Client().set_up().run(60).end is None
+
+
+def test_a_resume_is_taken_as_soon_as_the_earlier_client_has_said_goodbye() -> None:
+    first = Client().set_up(sessionResumption={})
+    handle = next(iter(first.vendor.handles))
+    refused = Client(vendor=first.vendor, number=2).set_up(sessionResumption={"handle": handle})
+    assert refused.end is not None and refused.end[0] == 1011
+    first.wire.on_goodbye()
+    assert Client(vendor=first.vendor, number=3).set_up(sessionResumption={"handle": handle}).wire.resumed
+
+
 def test_a_system_turn_replaces_the_instructions_on_vertex() -> None:
     client = Client(path=VERTEX).set_up(model=PLACE + "gemini-3.8-live")
     client.send(typed("be brief", "system", complete=False))

@@ -312,6 +312,9 @@ async def test_items_are_created_retrieved_and_deleted_and_wrong_ones_refused() 
         await talk.send(create)
         await talk.until("conversation.item.done")
         assert (await talk.refused(create))["code"] == "item_create_duplicate_item_id"
+        endless = {**item, "id": "endless", "content": [{"type": "input_text", "text": "x" * 600_000}]}
+        refusal = await talk.refused({"type": "conversation.item.create", "item": endless})
+        assert (refusal["code"], refusal["param"]) == ("string_above_max_length", "item.content[0].text")
         await talk.connection.conversation.item.retrieve(item_id="mine")
         assert (await talk.until("conversation.item.retrieved"))["item"]["content"][0]["text"] == "a"
         truncate = {"type": "conversation.item.truncate", "item_id": "mine", "content_index": 0, "audio_end_ms": 5}

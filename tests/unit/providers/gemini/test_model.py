@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -380,3 +381,18 @@ async def test_tls_with_a_certificate_of_ones_own(tmp_path: Any) -> None:
         session = await gemini.connect()
         assert session.id == "" and json.loads(emulator.written("setup_complete")[0].data) == {"setupComplete": {}}
         await session.close()
+
+
+async def test_a_file_that_hangs_costs_no_more_than_the_time_to_connect(tmp_path: Path) -> None:
+    sample = tmp_path / "voice.wav"
+    sample.write_bytes(b"RIFF")
+    own = GeminiSettings(cloned_voice=ClonedVoiceSettings(sample_file=str(sample)))
+    impatient = ConnectionSettings(connect_timeout_s=0.2)
+    gemini = GeminiModel.from_config(SpeechSettings(), own, impatient, {"GOOGLE_API_KEY": "k"})
+    sample.unlink()
+    os.mkfifo(sample)  # as a file on a network drive whose server is gone
+    try:
+        with pytest.raises(ProviderUnavailable, match=r"not read within 0\.2 s"):
+            await gemini.connect()
+    finally:
+        os.close(os.open(sample, os.O_RDWR | os.O_NONBLOCK))  # lets the thread that waits for it go
