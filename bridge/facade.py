@@ -186,7 +186,7 @@ class RoomBridge:
         """
         assert self._ended is not None, "enter the bridge first: async with RoomBridge(...) as bridge"
         reason = await asyncio.shield(self._ended)
-        if reason not in _NOBODY_LISTENS:
+        if reason not in _NOBODY_LISTENS and (reason is not EndReason.PARTICIPANT_LEFT or self.participants):
             await self.drain()
         return reason
 
@@ -209,6 +209,8 @@ class RoomBridge:
         try:
             async with asyncio.timeout(self.config.call.drain_s):
                 await self._fast.drained()
+                # The last word has left us and not yet arrived: with us gone, its track and its end would be too.
+                await asyncio.sleep(self.room.capabilities.tail_ms / 1000)
         except TimeoutError:
             log.warning("call ended before its last words call=%s drain_s=%.1f", self.name, self.config.call.drain_s)
             return False
@@ -379,6 +381,7 @@ class RoomBridge:
     def _gather(self) -> Iterator[tuple[str, int | float]]:
         leading = self._fast.leading
         yield from counters_of("fast", self._fast.stats)
+        yield from counters_of("absence", self._fast.absence.stats)
         yield from counters_of("control", self._control.stats)
         yield from counters_of("tools", self._control.tools.runner.stats)
         yield from counters_of("results", self._control.tools.desk.stats)

@@ -4,6 +4,10 @@ The sink's own queue is kept `lead_ms` deep; the rest waits here, so that a flus
 sound one after the other in the order in which their first speech came. Nobody waits for an event that may never come:
 a reply that nobody finished ends when a newer one is ready to sound, or when it has been dry for `dry_end_ms`.
 
+A sink whose far end has gone silent is doubted (`suspend`): for a moment speech goes on, since it may well be heard,
+and nothing is credited; then the rest waits here. When the sink is back (`resume`) what was in doubt is credited, or
+put back and sounds again from where the doubt began.
+
 Where speech is about to run dry, its last few milliseconds are played once more, backwards and fading. No sample of
 the speech itself is held back or altered for that, and if more comes in time the echo is a little more lead: speech
 that arrives at exactly real time finds its cushion after two or three of them, instead of fading at every chunk.
@@ -30,6 +34,7 @@ _DEAD_REPLIES = 256
 # A model that never mints a new reply id (full duplex) must not stay mute for ever after one flush. Stale speech of an
 # interrupted reply follows within seconds and without pauses of this length.
 _DEAD_FOR_S = 10.0
+_DOUBT_S = 1.0  # so long a sink in doubt is fed: a lost signal connection alone silences nothing
 _PROOF_MS = 100.0  # so far ahead of real time is no jitter: the model is faster
 _CUSHION_MARGIN_MS = 10.0
 _CUSHION_MEMORY = 4  # replies
@@ -89,6 +94,8 @@ class PlayoutStats(msgspec.Struct):
     """Replies that ended without anybody saying so."""
     revived_replies: int = 0
     """Replies that went on after their end."""
+    repeated_ms: float = 0.0
+    """Speech given to a sink in doubt, and again when it was back."""
 
 
 class _Reply:
@@ -169,8 +176,9 @@ class Playout:
         self._live: dict[str, _Reply] = {}
         self._ended: dict[str, _Reply] = {}
         self._dead: dict[str, float] = {}
-        # What is in the sink: whose speech (None: an echo), and where it ends in `_pushed`.
-        self._runs: deque[tuple[_Reply | None, int]] = deque()
+        # What is in the sink: whose speech (None: an echo), where it ends in `_pushed`, and the speech itself.
+        self._runs: deque[tuple[_Reply | None, int, bytes]] = deque()
+        self._doubted_at: float | None = None
         self._pushed = 0
         self._played = 0
         self._waiting = 0
@@ -213,7 +221,7 @@ class Playout:
         Call after `push` and `finish`, at `deadline(now)`, and every 20 ms while something sounds.
         """
         queued = self._advance(now)
-        if self._live:
+        if self._live and (self._doubted_at is None or now - self._doubted_at < _DOUBT_S):
             self._supply(now, queued)
             self._retire(now)
         self._fresh = 0
@@ -244,6 +252,21 @@ class Playout:
         self._sink.flush()
         self.stats.flushes += 1
         return cut
+
+    def suspend(self, now: float) -> None:
+        """Until now the sink was heard; from now on it may not be. Nothing more counts as heard until `resume`, or
+        until this is called again: then what sounded between was heard after all."""
+        self._doubted_at = None
+        self._advance(now)
+        self._doubted_at = now
+
+    def resume(self, now: float, *, lost: bool) -> None:
+        """The sink is heard again. Call `feed` next. What it was given since `suspend`, and a little before, counts as
+        heard; if it is `lost`, or the doubt lasted too long for that, it will sound again. No-op if nothing was in
+        doubt."""
+        since, self._doubted_at = self._doubted_at, None
+        if since is not None and (lost or now - since >= _DOUBT_S):
+            self._put_back()
 
     # ------------------------------------------------------------------------------------------- what has been heard
 
@@ -333,9 +356,11 @@ class Playout:
         if not self._runs:
             return 0
         queued = int(self._sink.queued_ms(now) * self._bytes_per_ms)
+        if self._doubted_at is not None:
+            return min(queued, self._pushed - self._played)
         played = max(self._played, self._pushed - queued)  # a sink's estimate may jitter; time does not go back
         while self._runs:
-            reply, end = self._runs[0]
+            reply, end, _ = self._runs[0]
             step = min(end, played) - self._played
             if reply is not None:
                 reply.heard += step
@@ -394,7 +419,7 @@ class Playout:
         reply.end = b""
         reply.fade_in = True
         self._pushed += len(echo)
-        self._runs.append((None, self._pushed))
+        self._runs.append((None, self._pushed, echo))
         self._sink.play(echo)
         self.stats.fades += 1
         return len(echo)
@@ -437,13 +462,38 @@ class Playout:
         self._pushed += size
         reply.pushed += size
         reply.dry_since = None
-        if self._runs and self._runs[-1][0] is reply:
-            self._runs[-1] = (reply, self._pushed)
-        else:
-            self._runs.append((reply, self._pushed))
+        self._runs.append((reply, self._pushed, audio))
         self._sink.play(audio)
         self.stats.pieces += 1
         self._sound_next()
+
+    def _put_back(self) -> None:
+        """What is in the sink has not been heard: it waits here again, before all else."""
+        if self._runs:
+            # Half a sample cannot be put back; the whole one had not been heard either.
+            reply, end, _ = self._runs[0]
+            half = (self._played - end) % self._sample
+            self._played -= half
+            if reply is not None:
+                reply.heard -= half
+        for reply, end, audio in reversed(self._runs):
+            if reply is None:
+                continue
+            rest = audio[max(0, len(audio) - (end - self._played)) :]
+            if reply.head:
+                reply.waiting[0] = reply.waiting[0][reply.head :]
+                reply.head = 0
+            reply.waiting.appendleft(rest)
+            reply.waiting_bytes += len(rest)
+            reply.pushed -= len(rest)
+            self._waiting += len(rest)
+            reply.dry_since = None
+            reply.end = b""
+            reply.fade_in = self._fade > 0
+            self.stats.repeated_ms += self._ms(len(rest))
+        self._runs.clear()
+        self._pushed = self._played
+        self._sink.flush()
 
     def _retire(self, now: float) -> None:
         """Let go of replies that have been heard to their end."""

@@ -153,12 +153,17 @@ class Conversation:
         return self._turns.floor
 
     @property
+    def awaits_tools(self) -> bool:
+        """A tool runs, or its result waits for a word."""
+        return bool(self._open_calls) or (self._result_of is not None and self._turns.thinking)
+
+    @property
     def at_work(self) -> bool:
         """More of the model is on its way: a tool runs, its result waits for a word, or a reply is being made.
 
         Of a model without turns no reply ever ends, so that only tools count.
         """
-        if self._open_calls or (self._result_of is not None and self._turns.thinking):
+        if self.awaits_tools:
             return True
         return not self.capabilities.duplex and self._is_replying
 

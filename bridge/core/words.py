@@ -32,6 +32,7 @@ __all__ = [
     "RoomEvent",
     "RoomReconnected",
     "RoomReconnecting",
+    "StillHeard",
     "TextReceived",
     "ToolAnswered",
     "Underrun",
@@ -125,11 +126,20 @@ class VoiceHeard(msgspec.Struct, frozen=True):
 
 
 class RoomReconnecting(msgspec.Struct, frozen=True):
-    """The transport lost its server and is trying to come back by itself."""
+    """The transport lost its server and is trying to come back by itself. Whether it is still heard is not known."""
+
+
+class StillHeard(msgspec.Struct, frozen=True):
+    """While the transport is trying to come back: its voice arrives all the same. What has sounded until now was
+    heard."""
 
 
 class RoomReconnected(msgspec.Struct, frozen=True):
     """The transport is back. Frames may have been lost between."""
+
+    renewed: bool = False
+    """By a connection of its own: what the old one had still to play is lost, and whoever heard us has to find the
+    new one first (`VoiceHeard`)."""
 
 
 class RoomEnded(msgspec.Struct, frozen=True):
@@ -150,6 +160,7 @@ RoomEvent = (
     | TextReceived
     | VoiceHeard
     | RoomReconnecting
+    | StillHeard
     | RoomReconnected
     | RoomEnded
 )

@@ -47,8 +47,13 @@ from bridge.core.words import (
     PlayoutEvent,
     PlayoutFlushed,
     RoomEvent,
+    RoomReconnected,
+    RoomReconnecting,
+    StillHeard,
     ToolAnswered,
+    VoiceHeard,
 )
+from bridge.lanes.absence import Absence
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
 from bridge.sessions.speech_watch import SpeechWatch
@@ -74,6 +79,8 @@ __all__ = ["ControlPort", "FastLane", "FastStats"]
 log = logging.getLogger(__name__)
 
 _MAX_DEFERRED = 32
+_STALLED_S = 3.0
+"""At the end of a call: a reply that was begun and of which nothing has come for so long is not waited for."""
 
 
 class ControlPort(Protocol):
@@ -99,6 +106,8 @@ class FastStats(msgspec.Struct):
     """Commands that the leading session refused, each logged."""
     deferred_dropped: int = 0
     """Typed turns and prompts given while no session led, beyond the bound: the oldest went."""
+    stalled_goodbyes: int = 0
+    """Calls that ended with a reply begun and never completed."""
 
 
 class FastLane:
@@ -132,6 +141,7 @@ class FastLane:
         self._frame_bytes = frame_bytes
         self._control = control
         self._clock = clock
+        self.absence = Absence(tells_hearers=room.capabilities.tells_hearers)
         self._rests_at = float("-inf")  # a recording's owner may be heard only later
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
@@ -140,6 +150,8 @@ class FastLane:
         self.room_open = True
         """False while the room is being joined: speech waits, for what is played then is lost."""
         self._waiting_for_quiet: list[asyncio.Future[None]] = []
+        self._news_at = float("-inf")
+        """When the leading session had something to tell, or was first waited for."""
 
     # ------------------------------------------------------------------------------------------ doors of the room
 
@@ -164,6 +176,15 @@ class FastLane:
                 self._mixer.remove(participant)
             case EarlyAudio(pcm=pcm):
                 self._hear_early(pcm, now)
+            case RoomReconnecting():
+                self.absence.begins(now)
+                self._playout.suspend(now)
+            case StillHeard() if self.absence.away:
+                self._playout.suspend(now)
+            case RoomReconnected(renewed=renewed):
+                self._heard_again(self.absence.back(renewed, now), now)
+            case VoiceHeard():
+                self._heard_again(self.absence.heard(now), now)
             case _:
                 pass
         self._carry_out(self._conversation.handle(event, now), now)
@@ -179,7 +200,7 @@ class FastLane:
             elif not isinstance(event, SessionReady):
                 self.stats.side_events += 1
             return
-        now = self._now()
+        now = self._news_at = self._now()
         if isinstance(event, SpeechChunk):
             self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
             self._after_playout(now)
@@ -206,12 +227,13 @@ class FastLane:
                 self._hear(frame, now)
             if now >= self._rests_at and self._mixer.resting(now):
                 self.hearing.rest()
+        self._heard_again(self.absence.due(bool(self._conversation.participants), now), now)
         self._after_playout(now)
         if self._paced is not None:
             self._paced.tick(now)
         self._carry_out(self._conversation.due(now), now)
         # A reply that has run dry in its midst is not over: its next words are on their way, or it is given up soon.
-        if self._waiting_for_quiet and not self._conversation.at_work and self._quiet(now):
+        if self._waiting_for_quiet and self._quiet(now) and not self._more_to_come(now):
             for waiter in self._waiting_for_quiet:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -331,6 +353,7 @@ class FastLane:
         """Until the room has heard everything that the model has said so far, and what it is at work on: a tool may be
         running whose result is the goodbye."""
         waiter = asyncio.get_running_loop().create_future()
+        self._news_at = self._now()
         self._waiting_for_quiet.append(waiter)
         await waiter
 
@@ -338,6 +361,15 @@ class FastLane:
 
     def _now(self) -> float:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+
+    def _more_to_come(self, now: float) -> bool:
+        """The model is at work, and still tells."""
+        if self._conversation.awaits_tools or not self._conversation.at_work:
+            return self._conversation.at_work
+        if now - self._news_at < _STALLED_S:
+            return True
+        self.stats.stalled_goodbyes += 1
+        return False
 
     def _quiet(self, now: float) -> bool:
         return self._playout.drained(now) and self._playout.sounding(now) is None
@@ -362,6 +394,11 @@ class FastLane:
         tell = self._conversation.capabilities.turn_detector is TurnDetector.CLIENT
         for event in self.speech.heard(vad, frame, tell=tell):
             self._carry_out(self._conversation.handle(event, now), now)
+
+    def _heard_again(self, again: bool, now: float) -> None:
+        if again:
+            self._playout.resume(now, lost=self.absence.lost)
+            self._after_playout(now)
 
     def _after_playout(self, now: float) -> None:
         if not self.room_open:

@@ -42,7 +42,10 @@ class TransportCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     frame_ms: int = 20
     """Length of input frames."""
     tells_hearers: bool = False
-    """It gives `VoiceHeard` when somebody receives the agent's voice; a greeting waits for that."""
+    """It gives `VoiceHeard` when somebody receives the agent's voice; a greeting waits for that, and so does what was
+    to be said when a connection was lost and renewed."""
+    tail_ms: int = 0
+    """How long the last sound is under way to the ear once `queued_ms` has come to 0: who leaves sooner cuts it."""
     captions: bool = False
     states: bool = False
 

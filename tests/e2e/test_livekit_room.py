@@ -298,11 +298,11 @@ async def test_a_reconnect_is_told_and_speech_goes_on(
         await ann.wait("hears_agent")
         await listener.frames("ann", 10)
         call = room._call
-        assert call is not None
+        assert call is not None and call._connection is not None
         from livekit import rtc
 
         for count, scenario in enumerate(("SIMULATE_SIGNAL_RECONNECT", "SIMULATE_FULL_RECONNECT"), start=1):
-            await call._room.simulate_scenario(rtc.SimulateScenarioKind.Value(scenario))
+            await call._connection.room.simulate_scenario(rtc.SimulateScenarioKind.Value(scenario))
             await listener.event(RoomReconnecting, count=count)
             await listener.event(RoomReconnected, count=count, timeout_s=20)
         came = len(listener.audio[ParticipantId("ann")])
@@ -330,10 +330,11 @@ async def test_an_expired_token_does_not_end_a_call_that_runs(
         async with person("ann"):
             await listener.frames("ann", 5)
             await asyncio.sleep(3.5)
-            assert room._call is not None
+            assert room._call is not None and room._call._connection is not None
             from livekit import rtc
 
-            await room._call._room.simulate_scenario(rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT"))
+            sdk = room._call._connection.room
+            await sdk.simulate_scenario(rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT"))
             await listener.event(RoomReconnected, timeout_s=20)
             await listener.frames("ann", len(listener.audio[ParticipantId("ann")]) + 20)
     finally:

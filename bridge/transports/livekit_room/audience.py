@@ -30,6 +30,9 @@ from bridge.transports.livekit_room.tracks import Ear, open_ear
 __all__ = ["Audience", "kind_name", "reason_name"]
 
 _log = logging.getLogger(__name__)
+_RETURN_S = 10.0
+"""Who seems to leave while we reconnect, or so soon after, is waited for at least so long: when a server restarts,
+everybody has to find it again, and most clients look for it every few seconds."""
 
 
 class Audience:
@@ -38,7 +41,6 @@ class Audience:
     def __init__(
         self,
         settings: LiveKitSettings,
-        room: rtc.Room,
         hub: ffi.Hub | None,
         hear: Callable[[ParticipantId, bytes, float], None],
         *,
@@ -50,7 +52,7 @@ class Audience:
         self.away = False
         """We are reconnecting ourselves, so nobody is seen and nobody can be missed."""
         self._settings = settings
-        self._room = room
+        self._room: rtc.Room | None = None
         self._hub = hub
         self._hear = hear
         self._spawn = spawn
@@ -62,6 +64,7 @@ class Audience:
         self._ears: dict[ParticipantId, tuple[str, Ear]] = {}
         self._retiring: dict[ParticipantId, str] = {}
         self._deadline: asyncio.TimerHandle | None = None
+        self._back_at = float("-inf")
         self._closed_ears_dropped = 0
         self._handlers: list[tuple[Any, Callable[..., None]]] = [
             ("participant_connected", self._on_participant),
@@ -76,23 +79,39 @@ class Audience:
             ("track_unmuted", self._on_unmuted),
         ]
 
-    def listen(self, group: asyncio.TaskGroup) -> None:
-        """Before the room is joined."""
+    def listen(self, room: rtc.Room, group: asyncio.TaskGroup) -> None:
+        """Before the room is joined, or joined anew."""
+        self._room = room
         self._group = group
         for event, handler in self._handlers:
-            self._room.on(event, handler)
+            room.on(event, handler)
 
     def greet(self) -> None:
-        """Once joined: who was there before us."""
-        for remote in tuple(self._room.remote_participants.values()):
+        """Once joined: who was there before us, and who is there no more since we were here last."""
+        assert self._room is not None, "listening since before the room was joined"
+        self._is_back()
+        there = self._room.remote_participants
+        for who in self._members.present:
+            if who not in there:
+                self._gone(who, "")
+        for remote in tuple(there.values()):
             self._on_participant(remote)
             for publication in remote.track_publications.values():
                 self._on_published(publication, remote)
         self._arm()
 
+    def lose(self) -> None:
+        """The connection is given up: nobody is heard. Who was there is remembered, since most will be there again."""
+        self.away = True
+        self._unhook()
+        self._retiring.clear()
+        for who in tuple(self._ears):
+            self._stop_hearing(who)
+
     def returned(self) -> None:
         """Our own connection is renewed: ask again for every track, since wishes uttered before it was are lost."""
-        self.away = False
+        assert self._room is not None, "listening since before the room was joined"
+        self._is_back()
         for remote in self._room.remote_participants.values():
             for publication in remote.track_publications.values():
                 if self._members.wants(ParticipantId(remote.identity), publication.sid) and not publication.subscribed:
@@ -121,8 +140,7 @@ class Audience:
 
     def forget(self) -> None:
         """Let go of the room and of the call that owns us, so that all can be freed without the collector."""
-        for event, handler in self._handlers:
-            self._room.off(event, handler)
+        self._unhook()
         self._handlers.clear()
         # Last, for what was told while we said goodbye may have set one.
         if self._deadline is not None:
@@ -132,6 +150,16 @@ class Audience:
         self._spawn = lambda work, _: work.close()
         self._tell = lambda _: None
         self._end = lambda *_: None
+
+    def _unhook(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            for event, handler in self._handlers:
+                room.off(event, handler)
+
+    def _is_back(self) -> None:
+        self.away = False
+        self._back_at = self._loop.time()
 
     def _arm(self) -> None:
         if self._deadline is not None:
@@ -152,23 +180,30 @@ class Audience:
 
     def _on_participant(self, remote: rtc.RemoteParticipant) -> None:
         participant = _participant(remote)
-        if self._members.joined(participant):
+        before = self._members.is_admitted(participant.id)
+        admitted = self._members.joined(participant)
+        if admitted and not before:
             self._tell(ParticipantJoined(participant))
+        elif before and not admitted:
+            self._tell(ParticipantLeft(participant.id, "not of the audience any more"))
         self._arm()
 
     def _on_left(self, remote: rtc.RemoteParticipant) -> None:
-        who = ParticipantId(remote.identity)
-        reason = reason_name(remote.disconnect_reason)
+        self._gone(ParticipantId(remote.identity), reason_name(remote.disconnect_reason))
+        self._arm()
+
+    def _gone(self, who: ParticipantId, reason: str) -> None:
         self._retiring.pop(who, None)
         self._stop_hearing(who)
-        admitted, ends = self._members.left(who, reason, self._loop.time())
+        now = self._loop.time()
+        ours = self.away or now - self._back_at < _RETURN_S
+        admitted, ends = self._members.left(who, reason, now, at_least_s=_RETURN_S if ours else 0.0)
         if admitted:
             self._tell(ParticipantLeft(who, reason))
         if ends is not None:
             # The detail is logged for all to read, and the identity of a phone is its number.
             _log.debug("%s: the first of the audience was %s", self._settings.room, who)
             self._end(ends, f"the first of the audience left ({reason})")
-        self._arm()
 
     def _on_attributes(self, _: dict[str, str], participant: rtc.Participant) -> None:
         if not isinstance(participant, rtc.RemoteParticipant):

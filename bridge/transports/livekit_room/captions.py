@@ -54,6 +54,10 @@ class CaptionQueue:
             self.dropped += 1
         self._waiting.append(caption)
 
+    def put_back(self, caption: Caption) -> None:
+        """One that could not be sent is the next again."""
+        self._waiting.appendleft(caption)
+
     def get(self) -> Caption | None:
         return self._waiting.popleft() if self._waiting else None
 

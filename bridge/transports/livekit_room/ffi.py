@@ -32,9 +32,11 @@ __all__ = [
     "Hub",
     "NativeEar",
     "NativeVoice",
+    "abandon",
     "client_protocol",
     "hub",
     "live_handles",
+    "newest_token",
     "redact_tokens",
     "shape_problem",
 ]
@@ -529,6 +531,20 @@ def client_protocol(participant: rtc.Participant) -> int | None:
     info = getattr(participant, "_info", None)
     value = getattr(info, "client_protocol", None)
     return value if isinstance(value, int) else None
+
+
+def newest_token(room: rtc.Room) -> str:
+    """The token as the server refreshed it last, or the one that was joined with. Empty: cannot be known."""
+    token = getattr(room, "_token", None)
+    return token if isinstance(token, str) else ""
+
+
+def abandon(room: rtc.Room) -> None:
+    """End what the SDK still runs for a room that was left, or that could not be left: its task would wait for ever
+    for the last word of a server that is dead."""
+    task = getattr(room, "_task", None)
+    if isinstance(task, asyncio.Task):
+        task.cancel()
 
 
 def live_handles() -> int:

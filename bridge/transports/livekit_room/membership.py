@@ -116,15 +116,25 @@ class Membership:
         member.admitted = admitted
         return admitted, self._choose(member)
 
-    def left(self, who: ParticipantId, reason: str, now: float) -> tuple[bool, EndReason | None]:
-        """A participant is gone. Returns whether it was admitted, and the reason if that ends the call."""
+    @property
+    def present(self) -> tuple[ParticipantId, ...]:
+        """Everybody that is there, heard or not."""
+        return tuple(self._members)
+
+    def left(
+        self, who: ParticipantId, reason: str, now: float, *, at_least_s: float = 0.0
+    ) -> tuple[bool, EndReason | None]:
+        """A participant is gone. Returns whether it was admitted, and the reason if that ends the call.
+
+        Args: at_least_s is how long who did not hang up is waited for, s, where `empty_timeout_s` is shorter.
+        """
         member = self._members.pop(who, None)
         if member is None or not member.expected:
             return False, None
         if self._close_on == "participant_left" and who == self._first and reason in HUNG_UP:
             return member.admitted, EndReason.PARTICIPANT_LEFT
         # When our own connection is renewed, everybody seems to leave without a reason and comes back at once.
-        self._maybe_empty(now, at_least_s=0.0 if reason in HUNG_UP else _FLAP_S)
+        self._maybe_empty(now, at_least_s=0.0 if reason in HUNG_UP else max(at_least_s, _FLAP_S))
         return member.admitted, None
 
     def offered(self, who: ParticipantId, track: TrackOffer) -> list[TrackWish]:

@@ -25,6 +25,9 @@ __all__ = ["LiveKitRoom"]
 
 _TOKEN = "LIVEKIT_TOKEN"
 _KEYS = "LIVEKIT_API_KEY, LIVEKIT_API_SECRET"
+_TAIL_MS = 300
+"""From our native queue to a loudspeaker: encoder, network, and a jitter buffer that has seen some loss. On loopback it
+is 50."""
 _CALL = "bridge.transports.livekit_room.call"
 
 
@@ -69,6 +72,7 @@ class LiveKitRoom:
             output_format=AudioFormat(Encoding.PCM16, settings.output_rate_hz),
             frame_ms=settings.frame_ms,
             tells_hearers=True,
+            tail_ms=_TAIL_MS,
             captions=settings.captions,
             states=settings.states,
         )
@@ -88,7 +92,7 @@ class LiveKitRoom:
         if self._opened:
             raise RoomInUse("a LiveKitRoom serves one call: make a new one")
         self._opened = True
-        token = self._join_token()
+        self._join_token("")  # one that cannot be good is refused before anything is loaded
         if _CALL not in sys.modules:
             # The SDK takes a quarter of a second to import: other calls of this loop must not hear it.
             await asyncio.to_thread(importlib.import_module, _CALL)
@@ -96,7 +100,7 @@ class LiveKitRoom:
 
         self._call = RoomCall(
             self.settings,
-            token,
+            self._join_token,
             listener,
             credential=_KEYS if self._token is None else _TOKEN,
             may_show_state=self._may_show_state(),
@@ -134,19 +138,20 @@ class LiveKitRoom:
     def counters(self) -> dict[str, int]:
         return self._call.counters() if self._call is not None else self._last_counters
 
-    def _join_token(self) -> str:
+    def _join_token(self, newest: str) -> str:
+        """A token to join with, or to come back with: of our own, else the newest that the server has sent."""
         if self._token is None:
             assert self._api_key and self._api_secret, "checked in __init__"
             settings = self.settings
             return sign_agent(
                 self._api_key, self._api_secret, room=settings.room, identity=settings.identity, name=settings.name
             )
-        claims = self._claims
+        claims = read_claims(newest) if newest else self._claims
         assert claims is not None, "read in __init__"
         if claims.exp and claims.exp < datetime.now(UTC).timestamp() - 60:
             ended = datetime.fromtimestamp(claims.exp, UTC).isoformat()
             raise RoomRejected("expired", field=_TOKEN, value=f"exp {ended}", mend="sign a new token")
-        return self._token
+        return newest or self._token
 
     def _may_show_state(self) -> bool:
         return self._claims is None or bool(self._claims.video.get("canUpdateOwnMetadata"))

@@ -41,8 +41,12 @@ class LiveKitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How long to wait for the first of the audience, s. 0: for ever."""
     connect_timeout_s: Annotated[float, Meta(ge=0.5, le=120)] = 10.0
     """For joining and publishing the voice, s."""
+    rejoin_after_s: Annotated[float, Meta(ge=0.5, le=120)] = 3.0
+    """A lost server that LiveKit's own client has not found again by then is joined anew, s: with a token of our own
+    if there are key and secret, else with the newest that the server has sent. As long as media still flows it is
+    given three times as long."""
     reconnect_timeout_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
-    """A lost server that does not come back for this long ends the call, s."""
+    """A lost server that does not come back for this long, one way or the other, ends the call, s."""
     close_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 3.0
     """For the goodbye, s."""
     input_rate_hz: Literal[8000, 16000, 24000, 48000] = 24_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from livekit import rtc
 
@@ -25,15 +24,17 @@ _OPEN_SEGMENTS = 16
 """Agent segments that may be open at once. One more: the oldest is closed as final, counted."""
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 class TextWriter:
-    """Sends captions in order and the newest state first. Full: see `CaptionQueue`; nothing here waits."""
+    """Sends captions in order and the newest state first. Full: see `CaptionQueue`; nothing here waits.
+
+    While no room is attached everything waits. A segment that was open when its room went is opened anew in the next,
+    with all of its text; the state is told again.
+    """
 
     def __init__(
         self,
-        room: rtc.Room,
         *,
         track_of: Callable[[ParticipantId | None], str],
         wants_legacy: Callable[[], bool],
@@ -42,13 +43,17 @@ class TextWriter:
         self.forced_closes = 0
         self.states_unconfirmed = 0
         """Times that a state was sent and no answer came."""
-        self._room = room
+        self._room: rtc.Room | None = None
+        self._there = asyncio.Event()
         self._track_of = track_of
         self._wants_legacy = wants_legacy
         self._queue = captions.CaptionQueue()
         self._texts = captions.SegmentTexts()
         self._open: dict[str, rtc.TextStreamWriter] = {}
+        self._said: dict[str, str] = {}
+        """Text of segments that are not final."""
         self._state: AgentState | None = None
+        self._shown: AgentState | None = None
         self._more = asyncio.Event()
         self._new_state = asyncio.Event()
         self._stopping = False
@@ -64,6 +69,26 @@ class TextWriter:
     def show_state(self, state: AgentState) -> None:
         self._state = state
         self._new_state.set()
+
+    def attach(self, room: rtc.Room) -> None:
+        """Send to this room, joined."""
+        if room is not self._room:
+            self._open.clear()  # streams of the room before
+        self._room = room
+        self._state = self._state or self._shown
+        self._there.set()
+        self._new_state.set()
+
+    def detach(self) -> None:
+        """The room is away: keep what comes."""
+        self._there.clear()
+
+    def forget(self) -> None:
+        """Let go of the room and of the call that owns us, so that all can be freed without the collector."""
+        self._room = None
+        self._open.clear()
+        self._track_of = lambda _: ""
+        self._wants_legacy = lambda: False
 
     def stop(self) -> None:
         """Let `run` send what waits, close open segments, and end."""
@@ -82,8 +107,12 @@ class TextWriter:
         while True:
             await self._more.wait()
             self._more.clear()
-            while (caption := self._queue.get()) is not None:
-                await self._try(self._send(caption), "a transcript")
+            while self._queue:
+                await self._there.wait()
+                caption = self._queue.get()
+                if caption is not None and not await self._try(self._send(caption), "a transcript"):
+                    if not self._there.is_set():
+                        self._queue.put_back(caption)
             if self._stopping:
                 break
         for segment_id in tuple(self._open):
@@ -94,8 +123,9 @@ class TextWriter:
             await self._new_state.wait()
             self._new_state.clear()
             while self._state is not None:
-                state, self._state = self._state, None
-                await self._send_state(state)
+                await self._there.wait()
+                self._shown, self._state = self._state, None
+                await self._send_state(self._shown)
             if self._stopping:
                 break
 
@@ -104,7 +134,7 @@ class TextWriter:
         for _ in range(_STATE_TRIES):
             try:
                 async with asyncio.timeout(_CONFIRMED_WITHIN_S):
-                    await self._room.local_participant.set_attributes({STATE_ATTRIBUTE: state.value})
+                    await self._participant.set_attributes({STATE_ATTRIBUTE: state.value})
                 return
             except TimeoutError:
                 self.states_unconfirmed += 1
@@ -117,17 +147,23 @@ class TextWriter:
         self.failed += 1
         _log.warning("the state %s was sent %d times and never confirmed", state, _STATE_TRIES)
 
-    async def _try(self, sending: Awaitable[_T], what: str) -> _T | None:
+    @property
+    def _participant(self) -> rtc.LocalParticipant:
+        assert self._room is not None, "sends while a room is attached"
+        return self._room.local_participant
+
+    async def _try(self, sending: Awaitable[None], what: str) -> bool:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
-                return await sending
+                await sending
+                return True
         except TimeoutError:
             self.failed += 1
             _log.warning("%s was not sent in %g s", what, _SEND_TIMEOUT_S)
         except Exception as error:  # the SDK raises StreamError, RuntimeError or plain Exception while it reconnects
             self.failed += 1
             _log.warning("%s was not sent: %s", what, error)
-        return None
+        return False
 
     async def _send(self, caption: Caption) -> None:
         if self._wants_legacy():
@@ -139,21 +175,32 @@ class TextWriter:
 
     async def _send_piece(self, caption: Caption) -> None:
         writer = self._open.get(caption.segment_id)
+        said, text = self._said.get(caption.segment_id, ""), caption.text
         if writer is None:
+            text = said + text  # nobody has the beginning of a stream that broke off
             if len(self._open) >= _OPEN_SEGMENTS:
                 self.forced_closes += 1
                 await self._close_segment(next(iter(self._open)))
             writer = await self._open_stream(caption, None)
             self._open[caption.segment_id] = writer
         try:
-            if caption.text:
-                await writer.write(caption.text)
+            if text:
+                await writer.write(text)
         except BaseException:
             # A stream that failed once is over: the next piece opens another with the same segment id.
             self._open.pop(caption.segment_id, None)
             raise
         if caption.final:
             await self._close_segment(caption.segment_id)
+            self._said.pop(caption.segment_id, None)
+        else:
+            self._remember(caption.segment_id, said + caption.text)
+
+    def _remember(self, segment_id: str, text: str) -> None:
+        self._said.pop(segment_id, None)
+        if len(self._said) >= _OPEN_SEGMENTS:
+            del self._said[next(iter(self._said))]
+        self._said[segment_id] = text
 
     async def _send_whole(self, caption: Caption, speaker: ParticipantId) -> None:
         writer = await self._open_stream(caption, speaker)
@@ -163,7 +210,7 @@ class TextWriter:
     async def _open_stream(self, caption: Caption, speaker: ParticipantId | None) -> rtc.TextStreamWriter:
         # The agent's stream is opened as interim and says that it is final when it is closed.
         final = caption.final and speaker is not None
-        return await self._room.local_participant.stream_text(
+        return await self._participant.stream_text(
             topic=captions.TOPIC,
             attributes=captions.stream_attributes(caption.segment_id, final, self._track_of(speaker)),
             sender_identity=speaker,
@@ -183,9 +230,9 @@ class TextWriter:
             language="",
             final=caption.final,
         )
-        await self._room.local_participant.publish_transcription(
+        await self._participant.publish_transcription(
             rtc.Transcription(
-                participant_identity=caption.speaker or self._room.local_participant.identity,
+                participant_identity=caption.speaker or self._participant.identity,
                 track_sid=self._track_of(caption.speaker),
                 segments=[segment],
             )

@@ -680,3 +680,51 @@ async def test_a_resumed_session_inherits_a_wrong_memory_and_a_fresh_one_does_no
         assert model.session.start.resume == "h1" and memory.is_wrong
         bridge.lead(await bridge.open_session())
         assert not memory.is_wrong
+
+
+async def test_a_reply_that_never_ends_holds_the_goodbye_no_longer_than_it_tells(
+    room: LoopbackRoom, model: HandModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.lanes.fast._STALLED_S", 0.2)
+    async with RoomBridge(room, model, CallConfig(call=CallSettings(drain_s=60))) as bridge:
+        await until(lambda: bridge.leader)
+        model.session.emit(ReplyStarted(1, "r1"))
+        bridge.stop()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(bridge.run(), name="run")
+            await asyncio.sleep(0.15)
+            model.session.emit(SpeechChunk(1, "r1", sound(100)))
+            await asyncio.sleep(0.15)
+            assert not running.done()
+            model.session.emit(GenerationComplete(1, "r1"))
+            await asyncio.wait_for(running, 2)
+        assert bridge.snapshot().counters["fast.stalled_goodbyes"] == 0
+    assert room.heard() == sound(100)
+
+
+async def test_a_reply_that_stalls_is_given_up_at_the_end_of_a_call(
+    room: LoopbackRoom, model: HandModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.lanes.fast._STALLED_S", 0.2)
+    async with RoomBridge(room, model, CallConfig(call=CallSettings(drain_s=60))) as bridge:
+        await until(lambda: bridge.leader)
+        model.session.emit(ReplyStarted(1, "r1"))
+        bridge.stop()
+        assert await asyncio.wait_for(bridge.run(), 2) is EndReason.REQUESTED
+        assert bridge.snapshot().counters["fast.stalled_goodbyes"] == 1
+
+
+@pytest.mark.parametrize(("stays", "heard"), [(True, True), (False, False)])
+async def test_a_caller_who_hung_up_leaves_nobody_to_say_goodbye_to(
+    stays: bool, heard: bool, room: LoopbackRoom, model: HandModel
+) -> None:
+    async with RoomBridge(room, model) as bridge:
+        await until(lambda: bridge.leader)
+        room.join("ada")
+        if stays:
+            room.join("bob")
+        model.session.says("r1", sound(400))
+        room.leave("ada")
+        room.end(EndReason.PARTICIPANT_LEFT)
+        assert await asyncio.wait_for(bridge.run(), 2) is EndReason.PARTICIPANT_LEFT
+        assert (room.heard() == sound(400)) is heard

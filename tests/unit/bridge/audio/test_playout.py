@@ -412,3 +412,112 @@ def test_a_thousand_frames_leave_no_cyclic_garbage() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_a_short_doubt_makes_no_gap_and_repeats_nothing() -> None:
+    stage, said = Stage(), speech(3000)
+    stage.say("a", said)
+    stage.finish("a")
+    stage.run(700)
+    stage.playout.suspend(stage.now)
+    believed_ms = stage.playout.heard_ms("a", stage.now)
+    stage.run(600)
+    assert stage.playout.heard_ms("a", stage.now) == believed_ms
+    stage.playout.resume(stage.now, lost=False)
+    assert stage.playout.heard_ms("a", stage.now) == pytest.approx(1300, abs=21)
+    stage.run(3000)
+    assert bytes(stage.sink.heard) == said
+    assert stage.sink.dry_ms <= 1300  # only after the end
+    assert stage.events[-1] == ReplyHeard("a", 3000)
+    assert stage.playout.stats.repeated_ms == 0
+
+
+@pytest.mark.parametrize(("lost", "away_ms"), [(True, 300), (True, 4000), (False, 4000)])
+def test_what_a_lost_sink_had_is_said_again_from_where_the_loss_began(lost: bool, away_ms: int) -> None:
+    stage, said = Stage(), speech(3000)
+    stage.say("a", said)
+    stage.finish("a")
+    stage.run(707)
+    stage.playout.suspend(stage.now)
+    heard = len(stage.sink.heard)
+    stage.run(away_ms)
+    stage.sink.heard.clear()  # to nobody's ear
+    stage.playout.resume(stage.now, lost=lost)
+    stage.run(3500)
+    fade = 480
+    assert stage.sink.heard[fade:] == said[heard + fade :]
+    assert [event for event in stage.events if isinstance(event, ReplyHeard)] == [ReplyHeard("a", 3000)]
+    assert stage.playout.drained(stage.now)
+
+
+def test_a_sink_that_proves_to_be_heard_is_fed_on_and_only_what_came_after_is_said_again() -> None:
+    stage, said = Stage(), speech(9000)
+    stage.say("a", said)
+    stage.finish("a")
+    stage.run(700)
+    for _ in range(30):
+        stage.playout.suspend(stage.now)
+        stage.run(100)
+    stage.playout.suspend(stage.now)
+    assert stage.playout.heard_ms("a", stage.now) == pytest.approx(3700, abs=21)
+    heard = len(stage.sink.heard)
+    stage.run(500)
+    stage.sink.heard.clear()
+    stage.playout.resume(stage.now, lost=True)
+    stage.run(7000)
+    assert stage.sink.heard[480:] == said[heard + 480 :]
+
+
+def test_speech_given_to_a_sink_in_doubt_is_bounded() -> None:
+    stage = Stage()
+    stage.say("a", speech(20_000))
+    stage.playout.suspend(stage.now)
+    stage.run(8000)
+    assert stage.playout.generated_ms("a") - stage.playout.waiting_ms <= 1000 + 400
+    assert stage.playout.heard_ms("a", stage.now) == 0
+
+
+def test_a_flush_in_doubt_reports_what_was_heard_before_it() -> None:
+    stage = Stage()
+    stage.say("a", speech(5000))
+    stage.run(1000)
+    stage.playout.suspend(stage.now)
+    before_ms = stage.playout.heard_ms("a", stage.now)
+    stage.run(2000)
+    (cut,) = stage.playout.flush(stage.now)
+    assert (cut.heard_ms, cut.generated_ms) == (before_ms, 5000)
+    stage.playout.resume(stage.now, lost=True)
+    stage.run(1000)
+    assert stage.playout.stats.repeated_ms == 0
+    stage.say("b", speech(100))
+    stage.finish("b")
+    stage.run(400)
+    assert stage.events[-1] == ReplyHeard("b", 100)
+
+
+@given(
+    first=st.integers(20, 900),
+    doubts=st.lists(st.tuples(st.integers(1, 1500), st.booleans(), st.integers(1, 700)), max_size=4),
+)
+@settings(max_examples=60, deadline=None)
+def test_speech_is_credited_once_however_often_the_sink_is_lost(
+    first: int, doubts: list[tuple[int, bool, int]]
+) -> None:
+    stage = Stage()
+    stage.say("a", speech(2500))
+    stage.say("b", speech(401))
+    stage.finish("a")
+    stage.finish("b")
+    stage.run(first)
+    for away_ms, lost, between_ms in doubts:
+        stage.playout.suspend(stage.now)
+        stage.run(away_ms)
+        stage.playout.resume(stage.now, lost=lost)
+        stage.run(between_ms)
+    stage.run(4000)
+    assert [event for event in stage.events if isinstance(event, ReplyHeard)] == [
+        ReplyHeard("a", 2500),
+        ReplyHeard("b", 401),
+    ]
+    assert stage.playout.drained(stage.now)
+    assert stage.playout.waiting_ms == 0

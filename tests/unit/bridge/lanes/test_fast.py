@@ -14,7 +14,15 @@ from bridge.audio.playout import Playout
 from bridge.conversation.barge_in import BargeInPolicy, BargeInSettings
 from bridge.conversation.conversation import Conversation, ConversationSettings
 from bridge.core.commands import Command, Respond
-from bridge.core.words import AudioMuted, AudioUnmuted, EarlyAudio, EndReason, ParticipantId
+from bridge.core.words import (
+    AudioMuted,
+    AudioUnmuted,
+    EarlyAudio,
+    EndReason,
+    ParticipantId,
+    RoomReconnected,
+    RoomReconnecting,
+)
 from bridge.lanes.fast import FastLane
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.tape import Tape
@@ -427,3 +435,32 @@ async def test_what_nobody_answered_can_be_heard_again_from_its_first_sound(call
     said = np.frombuffer(bytes(second.heard), np.int16)
     assert np.count_nonzero(said) == 400 * 24
     assert np.flatnonzero(said)[0] == 300 * 24
+
+
+async def test_speech_waits_while_the_room_is_away_and_goes_on_where_it_was_lost(call: Call) -> None:
+    session = call.lead()
+    session.says("r1", np.arange(48_000, dtype=np.int16).tobytes())
+    call.beats(500)
+    call.lane.on_event(RoomReconnecting())
+    heard = len(call.room.heard())
+    call.beats(10_000)
+    assert call.playout.heard_ms("r1", call.clock()) == pytest.approx(500, abs=20)
+    call.lane.on_event(RoomReconnected(renewed=True))
+    call.beats(2000)
+    said, whole = np.arange(48_000, dtype=np.int16), np.frombuffer(call.room.heard(), np.int16)
+    rest = 48_000 - heard // 2 - 480
+    assert np.array_equal(whole[-rest:], said[-rest:])
+    assert call.playout.drained(call.clock())
+    assert call.lane.absence.stats.away_ms == pytest.approx(10_000, abs=1)
+
+
+async def test_a_room_that_is_away_gets_no_more_than_a_moment_of_speech(call: Call) -> None:
+    session = call.lead()
+    call.lane.on_event(RoomReconnecting())
+    session.says("r1", bytes(48_000 * 30))
+    call.beats(20_000)
+    assert len(call.room.heard()) <= 48_000 * 1.5
+    call.beats(20_000)
+    assert call.playout.stats.refused_chunks == 0
+    session.says("r2", *[bytes(48_000 * 10)] * 10)
+    assert call.playout.stats.refused_chunks == 1  # 130 s would wait: the bound is 120

@@ -29,14 +29,13 @@ class Bench:
         room: Any = self
         self.audience = Audience(
             LiveKitSettings(room="lobby", close_on="participant_left"),
-            room,
             None,
             lambda *_: None,
             spawn=lambda work, _: work.close(),
             tell=self.told.append,
             end=lambda reason, detail: self.ended.append((reason, detail)),
         )
-        self.audience.listen(None)  # type: ignore[arg-type]
+        self.audience.listen(room, None)  # type: ignore[arg-type]
 
     def on(self, event: str, handler: Callable[..., None]) -> None:
         self.handlers[event] = handler

@@ -22,6 +22,7 @@ class Stream:
         self.room, self.name = room, name
 
     async def write(self, text: str) -> None:
+        await self.room.write_gate.wait()
         self.room.sent.append(("write", self.name, text))
         if self.room.broken:
             raise ConnectionError("no data channel")
@@ -38,6 +39,8 @@ class Room:
         self.broken = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.write_gate = asyncio.Event()
+        self.write_gate.set()
         self.state_gate = asyncio.Event()
         self.state_gate.set()
         self.missed_answers = 0
@@ -64,7 +67,8 @@ class Room:
 @asynccontextmanager
 async def writing(room: Room, *, legacy: bool = False) -> AsyncIterator[TextWriter]:
     stand_in: Any = room
-    writer = TextWriter(stand_in, track_of=lambda who: f"track of {who}", wants_legacy=lambda: legacy)
+    writer = TextWriter(track_of=lambda who: f"track of {who}", wants_legacy=lambda: legacy)
+    writer.attach(stand_in)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(writer.run(), name="text")
         yield writer
@@ -250,3 +254,48 @@ async def test_packets_for_older_clients_carry_the_whole_text() -> None:
         ("packet", "agent", "track of None", "Good day.", True),
         ("packet", "ann", "track of ann", "Hello", True),
     ]
+
+
+async def test_while_the_room_is_away_captions_wait_and_an_open_segment_begins_anew_in_the_next() -> None:
+    before, after = Room(), Room()
+    async with writing(before) as writer:
+        writer.show_state(AgentState.SPEAKING)
+        writer.show_caption(Caption("s", None, "Good ", False))
+        await asyncio.sleep(0.01)
+        writer.detach()
+        before.sent.clear()
+        writer.show_caption(Caption("s", None, "day, ", False))
+        writer.show_caption(Caption("u", ANN, "Hello", True))
+        await asyncio.sleep(0.01)
+        assert before.sent == []
+        room: Any = after
+        writer.attach(room)
+        await asyncio.sleep(0.01)
+        writer.show_caption(Caption("s", None, "Ann.", True))
+    assert before.sent == []
+    assert ("state", "speaking") in after.sent
+    assert [sent for sent in after.sent if sent[0] == "write"] == [
+        ("write", "s", "Good day, "),
+        ("write", "u", "Hello"),
+        ("write", "s", "Ann."),
+    ]
+
+
+async def test_a_caption_that_was_on_its_way_when_the_room_went_is_sent_when_it_is_back() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("s", None, "Good ", False))
+        await asyncio.sleep(0.01)
+        room.write_gate.clear()
+        writer.show_caption(Caption("s", None, "day.", True))
+        await asyncio.sleep(0.01)
+        writer.detach()
+        room.broken = True
+        room.write_gate.set()
+        await asyncio.sleep(0.01)
+        room.broken = False
+        room.sent.clear()
+        stand_in: Any = room
+        writer.attach(stand_in)
+        await asyncio.sleep(0.01)
+    assert [sent for sent in room.sent if sent[0] == "write"] == [("write", "s", "Good day.")]
