@@ -509,9 +509,9 @@ class Conversation:
             self._replies.silenced(reply.reply_id)
             if self.capabilities.truncation is Truncation.CLIENT:
                 commands.append(TruncateReply(reply.reply_id, int(reply.heard_ms)))
-            words = self._scribe.cut(reply, commands)
-            if self.capabilities.truncation is Truncation.NONE:
-                self.memory.cut(reply.reply_id, words, reply.heard_ms, reply.generated_ms, now)
+            cut = self._scribe.cut(reply, commands)
+            if self.capabilities.truncation is Truncation.NONE or (cut.lost and self.memory.told_ahead):
+                self.memory.cut(reply.reply_id, cut.text, reply.heard_ms, reply.generated_ms, now)
         self._replies.audible.clear()
         self._turns.model_stops()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.conversation.entries import Entry, Line, ToolUse, TranscriptLine
 from bridge.conversation.memory_settings import MemorySettings
@@ -22,6 +22,15 @@ __all__ = ["Ledger", "Line", "ToolUse"]
 _RESULT_KEPT = 4000
 
 
+class OpenLines(Protocol):
+    """Lines that are being said at a time."""
+
+    def __call__(self, now: float, *, ahead: bool = False) -> Iterable[Line]:
+        """As far as they were heard. With `ahead`, a reply that was lost is there as far as it will be heard if nobody
+        interrupts."""
+        ...
+
+
 class Ledger:
     """Entries of one call, oldest first. Full: the oldest goes, `forgotten_entries` counts it, the summary keeps its
     gist."""
@@ -29,8 +38,8 @@ class Ledger:
     def __init__(self, capacity: int, stats: ConversationStats, settings: MemorySettings | None = None) -> None:
         self.settings = settings or MemorySettings()
         self.names = Names(self.settings.words.assistant)
-        self.still_open: Callable[[float], Iterable[Line]] = lambda now: ()
-        """Lines that are being said at a time, as far as they were heard: the scribe's, who closes them."""
+        self.still_open: OpenLines = _nothing_open
+        """The scribe's, who closes them."""
         self.grown: Callable[[], None] = lambda: None
         """Called when an entry was folded into the summary."""
         self.version = 0
@@ -60,14 +69,14 @@ class Ledger:
         """What is being said, as far as it was heard by now; a user's turn as far as it was understood."""
         return tuple(self.still_open(now))
 
-    def recent(self, now: float) -> list[Entry]:
+    def recent(self, now: float, *, ahead: bool = False) -> list[Entry]:
         """All that the summary does not hold, and what is being said, in the order in which it began.
 
         A transcript may come long after its turn, when the answer to it was heard already: the order of the record is
-        that of its coming, this one is that of the conversation.
+        that of its coming, this one is that of the conversation. `ahead`: see `OpenLines`.
         """
         start = len(self._entries) - self._told_in_full
-        return sorted((*islice(self._entries, start, None), *self.still_open(now)), key=_began)
+        return sorted((*islice(self._entries, start, None), *self.still_open(now, ahead=ahead)), key=_began)
 
     def transcript(self, since: float = 0.0, now: float | None = None) -> list[TranscriptLine]:
         """The whole record in the order of the conversation, with names; times count from `since`, s. With `now`, what
@@ -149,6 +158,10 @@ class Ledger:
             arguments=entry.arguments,
             failed=entry.error or entry.cancelled,
         )
+
+
+def _nothing_open(now: float, *, ahead: bool = False) -> Iterable[Line]:
+    return ()
 
 
 def _began(entry: Entry) -> float:

@@ -41,6 +41,8 @@ class ProviderMemory:
         self.settings = settings
         self.is_wrong = False
         """It holds words that nobody heard."""
+        self.told_ahead = False
+        """The leading session was asked to go on with a reply of which a part was still on its way to the ear."""
         self._stats = stats
         self._unheard: deque[_Unheard] = deque()
         self._beyond_repair = False
@@ -51,6 +53,7 @@ class ProviderMemory:
     def session_began(self, *, resumed: bool) -> None:
         """A session leads. A fresh one knows what it was told; a resumed one, what was remembered before."""
         self._connected = True
+        self.told_ahead = False
         if not resumed:
             self.is_wrong = self._beyond_repair = False
             self._unheard.clear()

@@ -50,8 +50,10 @@ class Recall:
         )
 
     def going_on(self) -> str:
-        """What a new session is asked to say at once; empty if nothing is owed."""
-        return going_on(self._ledger, self._clock())
+        """What a new session, which leads by now, is asked to say at once; empty if nothing is owed."""
+        asked = going_on(self._ledger, self._clock())
+        self._memory.told_ahead = bool(asked)
+        return asked
 
     def last_exchange(self) -> str:
         """A note of the last turn and the reply to it; empty if there is none."""

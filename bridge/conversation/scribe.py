@@ -73,10 +73,10 @@ class Scribe:
 
     # ----------------------------------------------------------------------------------------------------- the agent
 
-    def cut(self, reply: Heard, commands: list[Command]) -> str:
-        """The reply was silenced. Returns the words of it that were heard."""
+    def cut(self, reply: Heard, commands: list[Command]) -> ClosedReply:
+        """The reply was silenced. Returns what was heard of it."""
         _show(self.agent.cut(reply.reply_id, reply.heard_ms), commands)
-        return self.agent.closed[-1].text
+        return self.agent.closed[-1]
 
     def release(self, now: float, commands: list[Command]) -> None:
         """Show what has been heard by now, unless the user's words come first."""
@@ -126,9 +126,10 @@ class _OpenLines:
         self._user = user
         self._typed = typed
 
-    def __call__(self, now: float) -> list[Line]:
+    def __call__(self, now: float, *, ahead: bool = False) -> list[Line]:
         turns = [_line_of_turn(turn) for turn in self._user.so_far()]
-        return [*turns, *(_line_of_reply(reply, None, now) for reply in self._agent.so_far(now)), *self._typed]
+        replies = self._agent.so_far(now, ahead=ahead)
+        return [*turns, *(_line_of_reply(reply, None, now) for reply in replies), *self._typed]
 
 
 def _show(captions: list[Caption], commands: list[Command]) -> None:

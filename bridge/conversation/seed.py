@@ -67,10 +67,11 @@ def seed(
 def going_on(ledger: Ledger, now: float) -> str:
     """What a new session is asked to say at once, in the place of one that was lost: empty if nothing is owed.
 
-    A reply that broke off is gone on with, from what was heard of it. What the user said or wrote after the model's
+    A reply that broke off is gone on with, from what was heard of it: what is on its way to the ear counts as heard, or
+    it would be said twice. What the user said or wrote after the model's
     last words is answered, unless he is still speaking: then he will be answered as always.
     """
-    entries = ledger.recent(now)
+    entries = ledger.recent(now, ahead=True)
     lines = [entry for entry in entries if isinstance(entry, Line) and entry.text.strip()]
     reply = next((line for line in reversed(lines) if line.speaker is None), None)
     heard_until = float("-inf") if reply is None else _end(reply)

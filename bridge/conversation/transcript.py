@@ -200,11 +200,16 @@ class AgentCaptions:
             captions += self._close(segment, upto, heard_ms, interrupted=not segment.ended)
         return captions
 
-    def so_far(self, now: float) -> list[ClosedReply]:
-        """The replies that go on, as far as they were heard by now. Those of which nothing was heard are not there."""
+    def so_far(self, now: float, *, ahead: bool = False) -> list[ClosedReply]:
+        """The replies that go on, as far as they were heard by now. Those of which nothing was heard are not there.
+
+        With `ahead`, a reply that was lost is there as far as it will be heard if nobody interrupts: all of its speech.
+        """
         found: list[ClosedReply] = []
         for segment in self._open.values():
             heard_ms = self._speech.heard_ms(segment.reply_id, now)
+            if ahead and segment.lost:
+                heard_ms = max(heard_ms, self._speech.generated_ms(segment.reply_id))
             text = segment.text[: self._heard_chars(segment, heard_ms)]
             spoken_ms = max(0.0, heard_ms - segment.base_ms)
             if text.strip():

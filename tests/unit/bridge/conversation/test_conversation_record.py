@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from bridge.conversation.conversation import ConversationSettings
 from bridge.conversation.entries import Line
 from bridge.conversation.memory_settings import MemorySettings, MemoryWords
+from bridge.conversation.recall import Recall
 from bridge.conversation.seed import going_on, seed
 from bridge.core.commands import SendText
-from bridge.core.words import Participant, ParticipantJoined, TextReceived
+from bridge.core.words import InterruptRequested, Participant, ParticipantJoined, TextReceived
 from providers.contract import (
     Closed,
     Interrupted,
@@ -95,7 +96,8 @@ def test_a_lost_reply_is_gone_on_with_from_what_was_heard() -> None:
     call.happens(SpeechChunk(1, "r", bytes([1, 1]) * 24 * 650))
     call.run(300)
     call.happens(LOST)
-    assert going_on(call.call.ledger, call.now) == "on: one"
+    assert texts(call) == ["one"]
+    assert going_on(call.call.ledger, call.now) == "on: one two"  # what is on its way to the ear is not said twice
     call.run(3000)
     (line,) = call.call.ledger.lines
     assert (line.text, line.lost, line.interrupted) == ("one two", True, False)
@@ -218,6 +220,20 @@ def test_while_anything_goes_on_the_provider_is_told_nothing() -> None:
     call.happens(UserSpeechStarted(1))
     call.run(5000)
     assert not notes(call)  # somebody speaks
+
+
+def test_a_session_that_was_told_of_words_on_their_way_to_the_ear_is_distrusted_when_they_are_cut() -> None:
+    call = Playbook(OPENAI, SETTINGS).connected()
+    recall = Recall(call.call.ledger, call.call.memory, lambda: call.now)
+    call.happens(ReplyStarted(1, "r"), OutputTranscript(1, "r", TEN))
+    call.happens(SpeechChunk(1, "r", bytes([1, 1]) * 24 * 2000))
+    call.run(300)
+    call.happens(LOST, SessionReady(2, "s"))
+    assert recall.going_on() == "on: one two three four five six"
+    assert not dirty(call)
+    call.happens(InterruptRequested())
+    assert dirty(call)
+    assert lines(call) == [("model", "one")]
 
 
 def test_where_repair_is_not_allowed_the_memory_stays_wrong_until_the_next_seed() -> None:

@@ -96,7 +96,7 @@ def test_words_that_came_late_stand_where_they_were_spoken() -> None:
 def test_what_is_being_said_is_readable_at_once() -> None:
     ledger, _ = ledger_of(line(1))
     going_on = Line(None, "so far", 5.0)
-    ledger.still_open = lambda now: [going_on] if now >= 5.0 else []
+    ledger.still_open = lambda now, *, ahead=False: [going_on] if now >= 5.0 else []
     assert ledger.open_lines(4.0) == ()
     assert ledger.recent(6.0)[-1] is going_on
     assert [said.ended_s for said in ledger.transcript(0.0, 6.0)] == [1.5, None]

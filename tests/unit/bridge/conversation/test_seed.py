@@ -36,7 +36,7 @@ def ledger_of(*entries: Line | ToolUse, open_lines: tuple[Line, ...] = (), **own
             ledger.tool_called(entry.call_id, entry.name, entry.arguments, entry.at)
             if entry.ended_at is not None:
                 ledger.tool_ended(entry.call_id, entry.name, entry.ended_at, result=entry.result, error=entry.error)
-    ledger.still_open = lambda now: open_lines
+    ledger.still_open = lambda now, *, ahead=False: open_lines
     return ledger
 
 
