@@ -130,6 +130,8 @@ class Conversation:
         # By session, with the replies that made them. They outlive their session: the result will be told to the next.
         self._open_calls: dict[tuple[int, str], str | None] = {}
         self._known_calls: dict[tuple[int, str], None] = {}
+        self._results_unsettled = False
+        self._told_again_by: float | None = None  # what a lost session left unanswered is told to the next until then
         self._result_of: tuple[str | None, float] | None = None  # a reply that called, and its speech until the result
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
         self._provider_hears = False  # it tells when the user begins and ends
@@ -154,8 +156,10 @@ class Conversation:
 
     @property
     def awaits_tools(self) -> bool:
-        """A tool runs, or its result waits for a word."""
-        return bool(self._open_calls) or (self._result_of is not None and self._turns.thinking)
+        """A tool runs, its result waits for a word, or is told to the next session."""
+        if self._open_calls or self._told_again_by is not None:
+            return True
+        return self._result_of is not None and self._turns.thinking
 
     @property
     def at_work(self) -> bool:
@@ -168,9 +172,9 @@ class Conversation:
         return not self.capabilities.duplex and self._is_replying
 
     @property
-    def owes_words(self) -> bool:
-        """The model was told a result and has said nothing to it yet."""
-        return self._result_of is not None
+    def results_settled(self) -> bool:
+        """All of the model's reply to the results that it was told is here."""
+        return not self._results_unsettled
 
     @property
     def free(self) -> bool:
@@ -211,6 +215,8 @@ class Conversation:
     def due(self, now: float) -> list[Command]:
         """What time alone makes due: captions, patience, reminders. Call at `deadline()`; too early does no harm."""
         commands: list[Command] = []
+        if self._told_again_by is not None and now >= self._told_again_by:
+            self._told_again_by = None  # it went otherwise
         self._turns.due(now, at_work=bool(self._open_calls))
         self._count_speech(now, commands)
         # Where nobody tells when the user stops, he is believed until he is answered.
@@ -237,6 +243,7 @@ class Conversation:
             self._scribe.deadline(sounding=bool(self._replies.audible)),
             self._greeting.deadline(),
             self.memory.deadline(),
+            self._told_again_by,
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -318,6 +325,8 @@ class Conversation:
                 self._replies.generating.pop(reply_id, None)
                 self._scribe.agent.generated(reply_id)
                 commands.append(FinishSpeech(reply_id))
+                if self._result_of is None:
+                    self._results_unsettled = False
             case TurnComplete(_, reply_id, reason):
                 self._turn_complete(reply_id, reason, now, commands)
             case ToolCall():
@@ -330,7 +339,9 @@ class Conversation:
             case ToolAnswered(call_id, name, result, error, session, told):
                 caller = self._open_calls.pop((session, call_id or name), None)
                 self.ledger.tool_ended(call_id, name, now, result=result, error=error)
+                self._told_again_by = None
                 if told:
+                    self._results_unsettled = True
                     self._result_of = caller, 0.0 if caller is None else self._speech.generated_ms(caller)
                     self.answers.user_finished(now)  # the model owes an answer to the result
                     self._turns.thinks(now)
@@ -431,6 +442,8 @@ class Conversation:
                 # One turn may go on after a result, or end with the call and leave the answer to a turn of its own.
                 if reply_id != caller or self._speech.generated_ms(reply_id) > said_ms:
                     self._result_of = None
+            if self._result_of is None:
+                self._results_unsettled = False
         else:
             self._replies.generating.clear()
         empty = reply_id is None or (
@@ -492,8 +505,9 @@ class Conversation:
             self._scribe.agent.lost(reply_id)
         self._replies.generating.clear()
         self.memory.session_ended()
-        if self._result_of is not None:
-            self._result_of = None, 0.0  # it is told again to the next session, which has said nothing to it either
+        if self._results_unsettled:
+            self._result_of = None, 0.0  # the next session is told, and owes the words to it
+            self._told_again_by = now + self.settings.thinking_limit_s
             self._turns.thinks(now)
         elif not self._open_calls:
             self._turns.rests()

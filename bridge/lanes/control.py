@@ -176,8 +176,8 @@ class ControlLane:
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None:
         self.tools.cancelled(session, call_ids)
 
-    def results_used(self, session: int, *, settled: bool) -> None:
-        self.tools.used(session, settled=settled)
+    def results_settled(self, session: int) -> None:
+        self.tools.settled(session)
 
     def end_call(self, reason: EndReason, detail: str) -> None:
         self._ended(reason, detail)

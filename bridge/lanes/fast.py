@@ -61,6 +61,7 @@ from bridge.sessions.tape import Tape
 from bridge.transports.contract import Transport
 from providers.contract import (
     Closed,
+    GenerationComplete,
     ModelSession,
     ReplyStarted,
     ResumptionUpdate,
@@ -88,7 +89,7 @@ class ControlPort(Protocol):
 
     def run_tool(self, call: ToolCall) -> None: ...
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None: ...
-    def results_used(self, session: int, *, settled: bool) -> None: ...
+    def results_settled(self, session: int) -> None: ...
     def end_call(self, reason: EndReason, detail: str) -> None: ...
     def session_closed(self, closed: Closed) -> None: ...
     def resumption(self, update: ResumptionUpdate) -> None: ...
@@ -212,8 +213,8 @@ class FastLane:
         elif isinstance(event, ResumptionUpdate):
             self._control.resumption(event)
         self._carry_out(self._conversation.handle(event, now), now)
-        if isinstance(event, ReplyStarted | TurnComplete) and not self._conversation.owes_words:
-            self._control.results_used(event.session, settled=isinstance(event, TurnComplete))
+        if isinstance(event, GenerationComplete | TurnComplete) and self._conversation.results_settled:
+            self._control.results_settled(event.session)
         if isinstance(event, Closed):
             self._control.session_closed(event)
 

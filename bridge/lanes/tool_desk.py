@@ -5,9 +5,8 @@ gone, nothing is stopped: the function runs on, and its result waits (bounded) f
 is told by id where it knows the call, else by a note in words. Should it ask for the same thing again by itself, it is
 given the result that is there or under way: no function runs twice for one wish.
 
-A result that was sent is kept until the session shows that it took it (a reply begins) and finishes that reply. If the
-session is lost before it showed anything, the next one is told; if it is lost in the midst of the reply, the result is
-kept for the case that the next session, having heard the same words again, asks again.
+A result that was sent is kept until the reply to it is complete. If its session is lost before, the next one is told:
+the caller has not heard the answer, and that session knows nothing of it.
 """
 
 from __future__ import annotations
@@ -105,9 +104,9 @@ class DeskStats(msgspec.Struct):
     adopted: int = 0
     """Calls of a lost session that its successor made again: one run, one result."""
     told_again: int = 0
-    """Results given once more to a session that asked again for what its predecessor, or a note, had been told."""
+    """Results given once more to a session that asked for what a note had just told it."""
     redelivered: int = 0
-    """Results whose session was lost before it gave a sign of them: the next one was told."""
+    """Results whose session was lost before its reply to them was complete: the next one was told."""
     duplicates: int = 0
     """Repetitions of a call id in one session, ignored."""
     cancelled: int = 0
@@ -125,9 +124,7 @@ class _Phase(Enum):
     WAITING = "waiting"
     """For a session that can take the result."""
     TOLD = "told"
-    """Sent; the session has not shown that it took it."""
-    TAKEN = "taken"
-    """A reply to it has begun."""
+    """Sent; the reply to it is not complete."""
 
 
 class _Errand(msgspec.Struct):
@@ -226,27 +223,17 @@ class ToolDesk:
         self._living.discard(session)
         if self._leader == session:
             self._leader = None
-        for errand in self._of(session, _Phase.TOLD):
+        for errand in self._told_to(session):
             errand.doubtful = True
             self._wait(errand, now)
-        for errand in self._of(session, _Phase.TAKEN):
-            errand.since = now
         for key in [key for key in self._keys if key[0] == session]:
             del self._keys[key]
         return self._bounded()
 
-    def taken_up(self, session: int, now: float) -> None:
-        """A reply of this session shows that it has what it was told."""
-        for errand in self._of(session, _Phase.TOLD):
-            errand.phase, errand.since = _Phase.TAKEN, now
-
     def settled(self, session: int) -> None:
-        """This session finished a turn: what it took up is part of what it remembers. If it leads, what its lost
-        predecessors took up will not be asked for again either."""
-        for errand in list(self._errands.values()):
-            lost = errand.session not in self._living and session == self._leader
-            if errand.phase is _Phase.TAKEN and (errand.session == session or lost):
-                self._close(errand)
+        """This session has made its reply to what it was told."""
+        for errand in self._told_to(session):
+            self._close(errand)
 
     # ------------------------------------------------------------------------------------------------------ calls
 
@@ -261,7 +248,7 @@ class ToolDesk:
             errand = self._errands[self._tickets] = _Errand(self._tickets, [call], call.session, now)
             self._remember(call.session, call, errand.ticket)
             return [RunCall(errand.ticket, call)]
-        if errand.phase in (_Phase.TOLD, _Phase.TAKEN):
+        if errand.phase is _Phase.TOLD:
             self.stats.told_again += 1
             errand.doubtful = False
         else:
@@ -327,7 +314,7 @@ class ToolDesk:
             if errand.phase is _Phase.WAITING:
                 orders.append(self._drop(errand))
             else:
-                self._close(errand)  # nobody told us that it was taken; it was
+                self._close(errand)  # a model need not say anything to a result
         leader = self._leader
         if leader is None:
             return orders
@@ -362,8 +349,8 @@ class ToolDesk:
 
     # ----------------------------------------------------------------------------------------------------- inside
 
-    def _of(self, session: int, phase: _Phase) -> list[_Errand]:
-        return [e for e in self._errands.values() if e.session == session and e.phase is phase]
+    def _told_to(self, session: int) -> list[_Errand]:
+        return [e for e in self._errands.values() if e.session == session and e.phase is _Phase.TOLD]
 
     def _same(self, call: ToolCall) -> _Errand | None:
         """An errand that this call asks for once more."""

@@ -95,11 +95,9 @@ class Toolbox:
         """The model takes calls back."""
         self._do(self.desk.cancelled(session, call_ids))
 
-    def used(self, session: int, *, settled: bool) -> None:
-        """This session speaks with the results that it was told, or (`settled`) has finished doing so."""
-        self.desk.taken_up(session, self._now())
-        if settled:
-            self.desk.settled(session)
+    def settled(self, session: int) -> None:
+        """This session has made its reply to the results that it was told."""
+        self.desk.settled(session)
 
     def close(self) -> None:
         """The call is over: stop what runs, drop what waits."""

@@ -702,8 +702,8 @@ def test_a_thousand_events_leave_no_cyclic_garbage() -> None:
 
 
 def work_and_words(call: Playbook) -> tuple[bool, bool]:
-    """Is more on its way, and does the model owe words to a result?"""
-    return call.call.at_work, call.call.owes_words
+    """Is more on its way, and does the model owe (more) words to a result?"""
+    return call.call.at_work, not call.call.results_settled
 
 
 def test_a_call_stays_open_when_its_session_is_gone_until_the_next_was_told() -> None:
@@ -730,10 +730,22 @@ def test_a_result_that_nobody_took_is_on_record_and_owes_nothing() -> None:
     assert use.result == "found"
 
 
-def test_a_result_whose_session_was_lost_before_it_spoke_is_still_owed_words() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_result_whose_session_was_lost_before_its_answer_was_whole_is_still_owed_words(begun: bool) -> None:
     call = Playbook().connected()
-    call.happens(ToolCall(1, "c1", "lookup", {}), ToolAnswered("c1", "lookup", "found"), Closed(1, 1006, "lost"))
+    call.happens(ToolCall(1, "c1", "lookup", {}), ToolAnswered("c1", "lookup", "found"))
+    if begun:
+        call.model_says("r", 100, complete=False)
+    call.happens(Closed(1, 1006, "lost"))
     assert work_and_words(call) == (True, True)
+
+
+def test_an_answer_that_was_whole_when_its_session_was_lost_is_owed_no_more() -> None:
+    call = Playbook().connected()
+    call.happens(ToolCall(1, "c1", "lookup", {}), ToolAnswered("c1", "lookup", "found"))
+    call.model_says("r", 100)
+    call.happens(Closed(1, 1006, "lost"))
+    assert work_and_words(call) == (False, False)
 
 
 def test_equal_ids_of_two_sessions_are_two_calls() -> None:

@@ -22,6 +22,7 @@ from bridge.core.words import (
     ParticipantId,
     RoomReconnected,
     RoomReconnecting,
+    ToolAnswered,
 )
 from bridge.lanes.fast import FastLane
 from bridge.sessions.feed import SessionFeed
@@ -30,11 +31,13 @@ from bridge.transports.loopback import LoopbackRoom
 from providers.contract import (
     Capabilities,
     Closed,
+    GenerationComplete,
     ReplyStarted,
     ResumptionUpdate,
     SessionStart,
     SpeechChunk,
     ToolCall,
+    TurnComplete,
     TurnDetector,
 )
 from providers.errors import NeedsNewSession
@@ -57,7 +60,7 @@ class Control:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
-        self.used: list[tuple[int, bool]] = []
+        self.settled: list[int] = []
 
     def run_tool(self, call: ToolCall) -> None:
         self.asked.append(call)
@@ -65,8 +68,8 @@ class Control:
     def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None:
         self.asked.append(("cancel", session, call_ids))
 
-    def results_used(self, session: int, *, settled: bool) -> None:
-        self.used.append((session, settled))
+    def results_settled(self, session: int) -> None:
+        self.settled.append(session)
 
     def end_call(self, reason: EndReason, detail: str) -> None:
         self.asked.append(reason)
@@ -464,3 +467,14 @@ async def test_a_room_that_is_away_gets_no_more_than_a_moment_of_speech(call: Ca
     assert call.playout.stats.refused_chunks == 0
     session.says("r2", *[bytes(48_000 * 10)] * 10)
     assert call.playout.stats.refused_chunks == 1  # 130 s would wait: the bound is 120
+
+
+async def test_the_control_lane_learns_when_the_answer_to_a_result_is_whole(call: Call) -> None:
+    session = call.lead()
+    session.emit(ReplyStarted(1, "r1"), ToolCall(1, "c1", "dig", {}, "r1"), TurnComplete(1, "r1"))
+    call.control.settled.clear()
+    call.lane.tool_answered(ToolAnswered("c1", "dig", "gold", session=1))
+    session.emit(ReplyStarted(1, "r2"), SpeechChunk(1, "r2", bytes(4800)))
+    assert call.control.settled == []
+    session.emit(GenerationComplete(1, "r2"))
+    assert call.control.settled == [1]

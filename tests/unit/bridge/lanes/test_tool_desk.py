@@ -105,7 +105,6 @@ def test_a_repeated_id_is_ignored_and_counted_even_after_the_answer(desk: Desk) 
     ticket = desk.runs("c1")
     assert desk.call("c1") == []
     desk.returns(ticket)
-    desk.real.taken_up(1, desk.now)
     desk.real.settled(1)
     assert desk.call("c1") == []
     assert desk.stats["duplicates"] == 2
@@ -181,16 +180,16 @@ def test_a_result_of_a_batch_does_not_wait_for_ever_for_the_others(desk: Desk) -
     assert told(desk.wait(5)) == [("note", 2, ["c1"], "gold")]
 
 
-def test_a_session_that_was_only_lost_in_name_is_told_nothing_twice(desk: Desk) -> None:
+def test_a_result_whose_answer_is_complete_is_told_to_nobody_else(desk: Desk) -> None:
     desk.returns(desk.runs("c1"))
-    desk.real.taken_up(1, desk.now)
+    desk.real.settled(1)
     desk.gone(1)
     desk.gone(1)
     desk.leads(2)
     assert desk.wait(10) == []
 
 
-def test_what_was_sent_to_a_session_that_gave_no_sign_is_told_again(desk: Desk) -> None:
+def test_what_was_sent_to_a_session_that_did_not_finish_its_answer_is_told_again(desk: Desk) -> None:
     desk.returns(desk.runs("c1"))
     desk.gone(1)
     desk.leads(2)
@@ -198,7 +197,7 @@ def test_what_was_sent_to_a_session_that_gave_no_sign_is_told_again(desk: Desk) 
     desk.gone(2)
     desk.leads(3)
     assert told(desk.wait()) == [("note", 3, ["c1"], "gold")]
-    desk.real.taken_up(3, desk.now)
+    desk.real.settled(3)
     desk.gone(3)
     desk.leads(4)
     assert desk.wait() == []
@@ -272,28 +271,17 @@ def test_a_wish_of_after_the_answer_runs_anew(desk: Desk) -> None:
     desk.returns(ticket)
     desk.leads(2)
     desk.wait()
-    desk.real.taken_up(2, desk.now)
     desk.real.settled(2)
     desk.runs("c9", session=2)
 
 
-def test_an_answer_that_broke_off_is_kept_for_a_session_that_hears_the_question_again(desk: Desk) -> None:
+def test_an_answer_that_broke_off_answers_a_session_that_hears_the_question_again(desk: Desk) -> None:
     desk.returns(desk.runs("c1"))
-    desk.real.taken_up(1, desk.now)
     desk.gone(1)
     desk.leads(2)
-    assert desk.wait() == [], "nobody asked"
     assert told(desk.call("c9", session=2)) == [("id", 2, ["c1", "c9"], "gold")]
-    assert desk.stats["told_again"] == 1
-
-
-def test_an_answer_that_broke_off_is_forgotten_once_the_next_session_has_finished_a_turn(desk: Desk) -> None:
-    desk.returns(desk.runs("c1"))
-    desk.real.taken_up(1, desk.now)
-    desk.gone(1)
-    desk.leads(2)
-    desk.real.settled(2)
-    desk.runs("c9", session=2)
+    assert desk.wait(10) == []
+    assert desk.stats == {"adopted": 1, "delivered": 2, "redelivered": 1}
 
 
 # ------------------------------------------------------------------------------------------------ resumed by handle
@@ -403,7 +391,6 @@ def test_at_the_end_of_the_call_what_runs_is_stopped_and_what_waits_is_counted(d
 def test_a_long_call_leaves_nothing_behind(desk: Desk) -> None:
     for number in range(2000):
         desk.returns(desk.runs(f"c{number}"))
-        desk.real.taken_up(1, desk.now)
         desk.real.settled(1)
     assert desk.real.open == 0
     assert desk.real.deadline(desk.now) is None
@@ -433,7 +420,7 @@ class Interleavings(RuleBasedStateMachine):
         self.may: dict[int, int] = {}
         """Deliveries that are allowed by now: one, and one more for each that may have been lost or was asked for."""
         self.unsure: dict[int, set[int]] = {}
-        """By session, what it was told and has not shown to have."""
+        """By session, what it was told and has not answered."""
         self.ids: dict[int, tuple[int, str]] = {}
 
     # what the lane does with orders
@@ -580,13 +567,11 @@ class Interleavings(RuleBasedStateMachine):
         self.carry_out(orders)
 
     @precondition(lambda self: self.leader in self.alive)
-    @rule(done=st.booleans())
-    def the_leader_answers(self, done: bool) -> None:
+    @rule()
+    def the_leader_answers(self) -> None:
         assert self.leader is not None
-        self.desk.taken_up(self.leader, self.now)
         self.unsure.pop(self.leader, None)
-        if done:
-            self.desk.settled(self.leader)
+        self.desk.settled(self.leader)
 
     @rule(seconds=st.floats(0, 10), free=st.booleans())
     def time_passes(self, seconds: float, free: bool) -> None:
