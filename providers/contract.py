@@ -258,7 +258,7 @@ class Closed(msgspec.Struct, frozen=True):
     """WebSocket close code; 1006 when the connection vanished."""
     reason: str
     error: Exception | None = None
-    """A `providers.errors.ProviderError`: its class tells retry from give-up."""
+    """A `providers.errors.ProviderError`: its class tells retry from give-up. `ResumeRefused`: not by this handle."""
 
 
 SessionEvent = (

@@ -87,7 +87,7 @@ def close_error(code: int, reason: str, *, ready: bool, resumed: bool, served: b
         return ProviderRejected(text, code=code, mend=_BAD_REQUEST)
     if code == 1009 and not ready:
         return ProviderRejected(text, code=code, mend=_TOO_BIG)
-    if code == 1011 and resumed and not ready:
+    if code == 1011 and resumed and not ready and not re.search(_OVERLOADED, reason):
         # Either the service failed, or the session's earlier connection is open: it has one text for both.
         hint = "perhaps the session's earlier connection is still open: close it first"
         return ResumeTooSoon(f"{text}: {hint}", code=code, retry_after_s=_TOO_SOON_S)
@@ -95,5 +95,6 @@ def close_error(code: int, reason: str, *, ready: bool, resumed: bool, served: b
     return ProviderUnavailable(text, code=code)
 
 
+_OVERLOADED = r"currently unavailable|Deadline expired"
 _TOO_SOON_S = 0.25
 """The service notices the end of a connection that was closed in good order within a round trip or two."""

@@ -38,7 +38,14 @@ from providers.contract import (
     UserSpeechStopped,
     WarningReported,
 )
-from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, SessionEnded, SettingRefused
+from providers.errors import (
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    ResumeRefused,
+    SessionEnded,
+    SettingRefused,
+)
 from providers.events import EventFanout
 from providers.scripted.acts import (
     Act,
@@ -88,7 +95,8 @@ _HELD_LIMIT = 10_000
 _PLAYOUT_SLACK_S = 1.0
 """A reply counts as perhaps still sounding this long after its speech would have ended in real time."""
 _REJECTING = frozenset({1002, 1003, 1007, 1008})
-"""Close codes that say our own messages were wrong: trying again cannot help."""
+"""Close codes that say our own messages were wrong: before the first reply that was the setup, and trying again cannot
+help."""
 
 
 class ScriptedSession:
@@ -125,6 +133,8 @@ class ScriptedSession:
         self._sounding = 0
         self._sounds_until = 0.0
         """When the speech told so far ends for a listener who began at once."""
+        self._resumed = bool(start.resume)
+        self._served = False
         self._interrupted = 0
         """Newest reply that was told to be cut."""
         self._input_words = speech.transcription.input
@@ -337,6 +347,7 @@ class ScriptedSession:
                 if self._input_words:
                     self._tell(InputTranscript(number, f"{self.id}-turn-{act.turn}", act.text, act.final))
             case ReplyBegan():
+                self._served = True
                 self._tell(ReplyStarted(number, self._reply_id(act.reply)))
             case Think():
                 self._tell(Thought(number, self._reply_id(act.reply), act.text))
@@ -392,8 +403,9 @@ class ScriptedSession:
         match fault:
             case Close():
                 why = f"the connection ended with {fault.code}: {fault.reason or 'no reason'}"
-                rejected = fault.code in _REJECTING
-                error: ProviderError = (ProviderRejected if rejected else ProviderUnavailable)(why, code=fault.code)
+                error: ProviderError = ProviderUnavailable(why, code=fault.code)
+                if fault.code in _REJECTING and not self._served:
+                    error = ResumeRefused(why) if self._resumed else ProviderRejected(why, code=fault.code)
                 self._end(fault.code, fault.reason, error)
             case Abort():
                 self._end(1006, "", ProviderUnavailable("the connection vanished", code=1006))

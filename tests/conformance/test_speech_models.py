@@ -632,6 +632,32 @@ async def test_lost_connection_is_worth_another_try(provider: Provider, fault: s
             session.respond()
 
 
+@pytest.mark.parametrize("code", [1007, 1008])
+async def test_a_close_that_blames_us_is_the_setups_fault_only_before_the_first_reply(
+    provider: Provider, code: int
+) -> None:
+    blame = f'[[faults]]\nkind = "close"\ncode = {code}\nreason = "Request contains an invalid argument."\n'
+    async with conversation(provider, f"{FAST}{blame}at_s = 0.02\n") as (_, ear, _):
+        assert isinstance((await ear.until(Closed)).error, ProviderRejected)
+    async with conversation(provider, f"{LONG_REPLY}{blame}reply = 1\nspeech_ms = 200\n") as (session, ear, _):
+        session.send_text("Tell me a long story.")
+        assert isinstance((await ear.until(Closed)).error, ProviderUnavailable)
+
+
+async def test_a_handle_that_leads_to_a_session_which_does_not_live_is_refused_at_its_end(provider: Provider) -> None:
+    blame = '[[faults]]\nkind = "close"\ncode = 1007\nconnection = 2\nat_s = 0.02\n'
+    async with provider.open(Scene(FAST + blame)) as stage:
+        if not stage.model.capabilities.resumption:
+            pytest.skip("the provider cannot resume")
+        first = await stage.model.connect()
+        ear = Ear(first)
+        await until(lambda: any(update.resumable for update in ear.of(ResumptionUpdate)))
+        await first.close()
+        handle = next(update.handle for update in ear.of(ResumptionUpdate) if update.resumable)
+        second = await stage.model.connect(SessionStart(number=2, resume=handle))
+        assert isinstance((await Ear(second).until(Closed)).error, ResumeRefused)
+
+
 async def test_a_service_that_falls_silent_in_mid_word_is_given_up_in_bounded_time(provider: Provider) -> None:
     stall = '[[faults]]\nkind = "stall"\nreply = 1\nspeech_ms = 400\n'
     impatient = ConnectionSettings(speech_stall_s=0.5, close_timeout_s=0.3)

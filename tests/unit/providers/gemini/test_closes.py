@@ -122,6 +122,8 @@ def test_a_resume_beside_the_open_connection_is_worth_another_try_soon() -> None
     assert error.retry_after_s is not None and error.retry_after_s < 1
     assert "close it first" in str(error)
     assert type(close_error(1011, "Internal error encountered.", ready=True, resumed=True)) is ProviderUnavailable
+    busy = close_error(1011, "The service is currently unavailable.", ready=False, resumed=True)
+    assert type(busy) is ProviderUnavailable, "that has nothing to do with the earlier connection"
 
 
 def test_a_picture_that_is_too_big_does_not_end_the_call() -> None:
