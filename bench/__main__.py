@@ -75,16 +75,20 @@ def main(
     )
     began, clock = time.monotonic(), HostClock()
     try:
-        measures = asyncio.run(_measure(parts or _PARTS, plan))
-    except (ServerNotFound, ServerNotReady, WorkerFailed) as error:
+        measures, broken = asyncio.run(_measure(parts or _PARTS, plan))
+    except (ServerNotFound, ServerNotReady) as error:
         raise click.ClickException(str(error)) from None
     load_of_all = clock.load()
     _tell(measures, load_of_all, time.monotonic() - began)
     _keep(measures, plan, load_of_all)
+    if broken:
+        raise click.ClickException("\n".join(broken))
 
 
-async def _measure(parts: Sequence[str], plan: Plan) -> list[Measure]:
-    measures = []
+async def _measure(parts: Sequence[str], plan: Plan) -> tuple[list[Measure], list[str]]:
+    """What was measured, and which parts broke off: they cost only their own figures."""
+    measures: list[Measure] = []
+    broken: list[str] = []
     if "micro" in parts:
         click.echo("micro ...")
         measures.append(micro.measure(plan))
@@ -94,8 +98,11 @@ async def _measure(parts: Sequence[str], plan: Plan) -> list[Measure]:
             stage = Stage(server)
             for part in wanted:
                 click.echo(f"{part} ...")
-                measures.append(await _IN_A_ROOM[part](stage, plan))
-    return measures
+                try:
+                    measures.append(await _IN_A_ROOM[part](stage, plan))
+                except WorkerFailed as error:
+                    broken.append(f"{part} broke off: {error}")
+    return measures, broken
 
 
 def _tell(measures: Sequence[Measure], load_of_all: Load, wall_s: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.app import make_model, make_room
+    from bridge.app import make_model, make_room, make_stand_ins
     from bridge.config import Config, load
     from bridge.conversation.barge_in import BargeInPolicy
     from bridge.conversation.entries import Line, ToolUse, TranscriptLine
@@ -56,10 +56,11 @@ __all__ = [
     "load",
     "make_model",
     "make_room",
+    "make_stand_ins",
 ]
 
 _HOMES = {
-    "bridge.app": "make_model make_room",
+    "bridge.app": "make_model make_room make_stand_ins",
     "bridge.config": "Config load",
     "bridge.conversation.barge_in": "BargeInPolicy",
     "bridge.conversation.entries": "Line ToolUse TranscriptLine",

@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,8 +23,9 @@ from bridge.transports.livekit_room import LiveKitRoom
 from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
 from providers.errors import SettingRefused
+from providers.health import HealthBook
 
-__all__ = ["Ended", "GrownCounters", "Process", "make_model", "make_room", "model_problems", "run"]
+__all__ = ["Ended", "GrownCounters", "Process", "make_model", "make_room", "make_stand_ins", "model_problems", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,11 @@ def make_model(config: Config, environ: Mapping[str, str], serves: Collection[st
         raise ConfigError(problem.field, problem.value, problem.mend) from problem
 
 
+def make_stand_ins(config: Config, environ: Mapping[str, str], serves: Collection[str] = ()) -> list[SpeechModel]:
+    """The models of `failover`, checked but not connected. Raises: as `make_model`."""
+    return [make_model(config.of(name), environ, serves) for name in config.failover]
+
+
 def make_room(config: Config, environ: Mapping[str, str]) -> LiveKitRoom:
     """The configured LiveKit room, not yet joined. Raises: `ConfigError`."""
     token = environ.get("LIVEKIT_TOKEN", "").strip()
@@ -99,25 +105,32 @@ class Process:
     def __init__(self) -> None:
         self.bridges: dict[str, RoomBridge] = {}
         self.ended: list[Ended] = []
+        self.health = HealthBook()
+        """What all calls know of the providers' endpoints."""
         self._joining: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
-    async def serve(self, calls: Mapping[str, tuple[Transport, SpeechModel, Config]]) -> list[Ended]:
-        """Run these calls (name: room, model, configuration) side by side until the last one has ended."""
+    async def serve(
+        self, calls: Mapping[str, tuple[Transport, SpeechModel, Config, Sequence[SpeechModel]]]
+    ) -> list[Ended]:
+        """Run these calls (name: room, model, configuration, models that stand in) side by side until the last one has
+        ended."""
         async with asyncio.TaskGroup() as group:
             collector = group.create_task(self._collect(), name="collector")
             try:
                 async with asyncio.TaskGroup() as running:
-                    for name, (room, model, config) in calls.items():
-                        running.create_task(self.call(name, room, model, config), name=f"{name}:call")
+                    for name, (room, model, config, stand_ins) in calls.items():
+                        running.create_task(self.call(name, room, model, config, stand_ins), name=f"{name}:call")
             finally:
                 collector.cancel()
         return self.ended
 
-    async def call(self, name: str, room: Transport, model: SpeechModel, config: Config) -> Ended:
+    async def call(
+        self, name: str, room: Transport, model: SpeechModel, config: Config, stand_ins: Sequence[SpeechModel] = ()
+    ) -> Ended:
         """Run one call to its end. Raises nothing of the call's own: `Ended.error` has it."""
         try:
-            ended = Ended(name, reason=await self._call(name, room, model, config))
+            ended = Ended(name, reason=await self._call(name, room, model, config, stand_ins))
         except* BridgeError as failed:
             ended = Ended(name, error=_first(failed))
         except* Exception as failed:
@@ -128,8 +141,10 @@ class Process:
         self.ended.append(ended)
         return ended
 
-    async def _call(self, name: str, room: Transport, model: SpeechModel, config: Config) -> EndReason:
-        bridge = RoomBridge(room, model, config, name=name)
+    async def _call(
+        self, name: str, room: Transport, model: SpeechModel, config: Config, stand_ins: Sequence[SpeechModel]
+    ) -> EndReason:
+        bridge = RoomBridge(room, model, config, stand_ins=stand_ins, health=self.health, name=name)
         task = asyncio.current_task()
         assert task is not None, "runs in a task of the group"
         self._joining.add(task)

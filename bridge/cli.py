@@ -113,7 +113,7 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
     Needs LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET (or LIVEKIT_TOKEN). Ctrl-C lets what is being said be
     heard and leaves; a second one ends at once.
     """
-    from bridge.app import Process, make_model, make_room, run
+    from bridge.app import Process, make_model, make_room, make_stand_ins, run
 
     if len(set(rooms)) < len(rooms):
         raise ConfigError("--room", " ".join(rooms), "name each room once")
@@ -126,7 +126,12 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
     for room in rooms or (None,):
         config = _read(config_file, provider, room)
         transport = make_room(config, os.environ)
-        calls[transport.settings.room] = (transport, make_model(config, os.environ), config)
+        calls[transport.settings.room] = (
+            transport,
+            make_model(config, os.environ),
+            config,
+            make_stand_ins(config, os.environ),
+        )
     process = Process()
     ended = run(lambda: process.serve(calls), process.stop)
     for call in ended:

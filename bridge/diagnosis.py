@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
 import json
 import socket
@@ -115,7 +116,9 @@ def _found(
     named |= config.secret_variables()
     add = diagnosis.findings.append
     add(Finding("configuration", "ok", str(config_file) if config_file else "defaults and environment, no file"))
-    _check_model(diagnosis, config, environ)
+    _check_model(diagnosis, config, environ, "model")
+    for name in config.failover:
+        _check_model(diagnosis, config.of(name), environ, "stand-in")
     _check_room(diagnosis, config, environ)
     if not offline:
         diagnosis.findings += asyncio.run(_reach(config, environ, diagnosis.problems))
@@ -152,7 +155,7 @@ def what_providers_do(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     return told
 
 
-def _check_model(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str]) -> None:
+def _check_model(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str], what: str) -> None:
     provider = PROVIDERS[config.provider]
     own = config.providers[config.provider]
     refused = model_problems(config, environ)
@@ -169,7 +172,7 @@ def _check_model(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str
         return
     voice = config.speech.voice_for(config.provider) or "the default voice"
     detail = f"{provider.title}, {can.model}, {voice}, speaks at {can.output_format.rate_hz} Hz"
-    diagnosis.findings.append(Finding("model", "ok", f"{detail}; {keys}" if secrets else detail))
+    diagnosis.findings.append(Finding(what, "ok", f"{detail}; {keys}" if secrets else detail))
 
 
 def _check_room(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str]) -> None:
@@ -186,19 +189,25 @@ def _check_room(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str]
 
 async def _reach(config: Config, environ: Mapping[str, str], problems: Sequence[ConfigError]) -> list[Finding]:
     """Knock at both doors; where something is wrong with an address, that is told already and there is no door."""
-    own = config.providers[config.provider]
-    address = ""
     jobs: list[Callable[[], Finding]] = []
     if not any(problem.field == "livekit.url" for problem in problems):
         jobs.append(lambda: _reach_livekit(config.livekit.url, environ))
+    if not any(problem.field.startswith("connection.") for problem in problems):
+        for name in (config.provider, *config.failover):
+            address = _address(name, config, environ)
+            if address:
+                jobs.append(functools.partial(_reach_host, name, address, config, environ))
+    return list(await asyncio.gather(*(asyncio.to_thread(job) for job in jobs)))
+
+
+def _address(provider: str, config: Config, environ: Mapping[str, str]) -> str:
+    """Nothing where there is none, or a wrong one: that is told as a problem of its own."""
     try:
-        address = PROVIDERS[config.provider].address(own, environ)
+        address = PROVIDERS[provider].address(config.providers[provider], environ)
         urlsplit(address).port  # noqa: B018 - raises where it is none
     except (SettingRefused, ValueError, LookupError):
-        address = ""
-    if address and not any(problem.field.startswith("connection.") for problem in problems):
-        jobs.append(lambda: _reach_host(config.provider, address, config, environ))
-    return list(await asyncio.gather(*(asyncio.to_thread(job) for job in jobs)))
+        return ""
+    return address
 
 
 def _reach_livekit(url: str, environ: Mapping[str, str]) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -39,6 +39,7 @@ from bridge.sessions.feed import SessionFeed
 from bridge.sessions.tape import Tape
 from bridge.transports.contract import Transport
 from providers.contract import ModelSession, SessionStart, SpeechModel, TurnDetector
+from providers.health import HealthBook
 from providers.signal.formats import AudioFormat, Encoding
 from providers.signal.vad import EnergyVad, VadSettings
 
@@ -78,15 +79,20 @@ class RoomBridge:
         model: SpeechModel,
         config: CallConfig | None = None,
         *,
+        stand_ins: Sequence[SpeechModel] = (),
         tools: Iterable[Tool | Callable[..., Any]] = (),
         summarize: Summarize | None = None,
+        health: HealthBook | None = None,
         name: str = "call",
     ) -> None:
-        """`summarize` makes the summary of what a new session is not told word for word, in the place of our digest:
-        see `bridge.SummaryWork`. It is called from time to time during a long call, and never waited for."""
+        """Args: stand_ins take over in this order when `model` gives up; health is what this process knows of the
+        providers' endpoints: give one to all calls, so that they do not storm a provider together; summarize makes the
+        summary of what a new session is not told word for word, in the place of our digest: see `bridge.SummaryWork`.
+        It is called from time to time during a long call, and never waited for."""
         self.config = config or CallConfig()
         self.room = room
         self.model = model
+        self.stand_ins = tuple(stand_ins)
         self.name = name
         self.telemetry = Telemetry(name, self._gather)
         self._tools: dict[str, Tool] = {}
@@ -128,11 +134,12 @@ class RoomBridge:
         self._tape = Tape(self.config.call.first_words_s * 1000, self._bus, frame_ms=_FRAME_MS, vad=self.config.vad)
         self._control = ControlLane(
             name=name,
-            model=model,
+            models=(model, *self.stand_ins),
             settings=self.config.call,
             tools=self._tools,
             make_feed=self._make_feed,
-            history=self._recall.seed,
+            memory=self._recall,
+            health=health or HealthBook(),
             ended=self._end,
             published=self._publish,
         )
@@ -229,9 +236,10 @@ class RoomBridge:
         `ConfigError` when the model calls no tools.
         """
         tool = function if isinstance(function, Tool) else Tool.from_function(function)
-        if not self.model.capabilities.tools:
-            mend = f"{self.model.capabilities.model} calls no tools: choose another model, or register none"
-            raise ConfigError("tools", tool.spec.name, mend)
+        for model in (self.model, *self.stand_ins):
+            if not model.capabilities.tools:
+                mend = f"{model.capabilities.model} calls no tools: choose another model, or register none"
+                raise ConfigError("tools", tool.spec.name, mend)
         if tool.spec.name in self._tools:
             raise ValueError(f"two tools are named {tool.spec.name}")
         if self._group is not None:
@@ -272,24 +280,41 @@ class RoomBridge:
 
         Raises: the provider's own errors (`providers.errors`).
         """
-        return await self._control.open_session(model, start)
+        return await self._control.keeper.open_session(model, start)
 
     def hear(self, number: int, hears: bool = True) -> None:
         """Let a session hear the room before it leads, so that it knows what is being said."""
-        self._control.hear(number, hears)
+        self._control.sessions.hear(number, hears)
 
     def lead(self, number: int) -> None:
         """Give the lead to this session: only its speech reaches the room. The one before it drains."""
-        self._control.lead(number)
+        self._control.keeper.lead(number)
 
     async def close_session(self, number: int) -> None:
         """Close a session that does not lead."""
-        await self._control.close_session(number)
+        await self._control.sessions.close(number)
+
+    async def swap(self, model: SpeechModel) -> None:
+        """Go on with another model from the next quiet moment on: it is told what was heard, and gets the tools.
+        Returns when it leads.
+
+        Raises: the provider's own error when it cannot be opened, and the call goes on as it was; `SessionEnded` when
+        the call ends first, or another change is asked for meanwhile.
+        """
+        await self._control.keeper.swap(model)
+
+    async def update(self, *, instructions: str | None = None, voice: str | None = None) -> None:
+        """Change these for the rest of the call: at once where the provider can, else in the next quiet moment by a new
+        session. Returns when it is done.
+
+        Raises: `SettingRefused` for what the model cannot serve; as `swap` otherwise. Nothing has changed then.
+        """
+        await self._control.keeper.update(instructions=instructions, voice=voice)
 
     @property
     def leader(self) -> int | None:
         """Number of the leading session; None while there is none."""
-        return self._control.board.leader
+        return self._control.sessions.board.leader
 
     @property
     def leading(self) -> ModelSession | None:
@@ -367,6 +392,9 @@ class RoomBridge:
                 self._control.stats.listener_errors += 1
                 log.exception("a listener raised call=%s command=%s", self.name, type(command).__name__)
 
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def _listens_itself(self) -> bool:
         return self.config.conversation.barge_in.local or self.model.capabilities.turn_detector is TurnDetector.CLIENT
 
@@ -382,9 +410,11 @@ class RoomBridge:
         leading = self._fast.leading
         yield from counters_of("fast", self._fast.stats)
         yield from counters_of("absence", self._fast.absence.stats)
+        yield from counters_of("orders", self._fast.orders.stats)
         yield from counters_of("control", self._control.stats)
         yield from counters_of("tools", self._control.tools.runner.stats)
         yield from counters_of("results", self._control.tools.desk.stats)
+        yield from counters_of("sessions", self._control.keeper.stats)
         yield from counters_of("mixer", self._mixer.stats)
         yield from counters_of("playout", self._playout.stats)
         if self._paced is not None:
@@ -395,5 +425,5 @@ class RoomBridge:
         yield from ((f"room.{name}", value) for name, value in self.room.counters().items())
         if leading is not None:
             yield from counters_of("outbox", leading.outbox)
-        yield "sessions_now", len(self._control.board.open_numbers())
+        yield "sessions_now", len(self._control.sessions.board.open_numbers())
         yield "tools_now", self._control.tools.runner.running

@@ -98,7 +98,7 @@ class _Bridges:
             room: Transport = make_room(config, environ)
             if timed:
                 room = _Timed(room, self._plays, self._flushes)
-            calls[name] = (room, make_model(config, environ), config)
+            calls[name] = (room, make_model(config, environ), config, ())
         self._serving = self._group.create_task(self._process.serve(calls), name="serve")
         process = self._process
         await until(lambda: len(process.bridges) == len(rooms) or bool(process.ended), _JOIN_TIMEOUT_S)

@@ -6,7 +6,7 @@ What is more explicit wins: command line, `ROOMBRIDGE_...`, file, well-known var
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,27 @@ def read(
     config = reader.struct(Config, merged)
     if isinstance(named, str) and named not in catalog:
         reader.problems.append(ConfigError("provider", named, did_you_mean(named, catalog, "provider")))
+    stand_ins = config.failover if isinstance(config, Config) else ()
+    reader.problems += _stand_in_problems(stand_ins, named, catalog)
     problems += reader.problems
     if problems:
         raise ConfigError(problems[0].field, problems[0].value, problems[0].mend, problems[1:])
     assert isinstance(config, Config), "no problem was found"
-    if config.provider not in providers:
-        providers[config.provider] = catalog[config.provider].settings_type()()
+    for name in (config.provider, *config.failover):
+        if name not in providers:
+            providers[name] = catalog[name].settings_type()()
     return msgspec.structs.replace(config, providers=providers)
+
+
+def _stand_in_problems(names: Sequence[str], first: object, catalog: Mapping[str, Provider]) -> list[ConfigError]:
+    found: list[ConfigError] = []
+    for place, name in enumerate(names):
+        field = f"failover[{place}]"
+        if name not in catalog:
+            found.append(ConfigError(field, name, did_you_mean(name, catalog, "provider")))
+        elif name == first or name in names[:place]:
+            found.append(ConfigError(field, name, "name each provider once, and not the one in use"))
+    return found
 
 
 def _read_providers(reader: Reader, tables: object, catalog: Mapping[str, Provider]) -> dict[str, Any]:

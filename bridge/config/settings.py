@@ -33,12 +33,19 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     provider: str = "scripted"
     """Which of [providers.*] speaks: scripted, gemini or openai. Swapping the model is this one line."""
+    failover: tuple[str, ...] = ()
+    """Who stands in, in this order, when the provider in use gives up in a call: gemini, openai or scripted. What was
+    said is told to the next one. Each needs its key and may have its table in [providers.*]."""
     speech: SpeechSettings = SpeechSettings()
     connection: ConnectionSettings = ConnectionSettings()
     livekit: LiveKitSettings = LiveKitSettings()
     log: LogSettings = LogSettings()
     providers: dict[str, Any] = msgspec.field(default_factory=dict)
     """Provider name to its settings Struct, for each table that the file holds and the one in use."""
+
+    def of(self, provider: str) -> Config:
+        """The same with another of its providers in use."""
+        return msgspec.structs.replace(self, provider=provider)
 
     def secret_variables(self) -> frozenset[str]:
         """Environment variables that hold the providers' keys."""

@@ -136,6 +136,7 @@ class Conversation:
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
         self._provider_hears = False  # it tells when the user begins and ends
         self._reply_began_at = float("-inf")
+        self._broken_off: str | None = None
 
     # ------------------------------------------------------------------------------------------------------- surface
 
@@ -175,6 +176,19 @@ class Conversation:
     def results_settled(self) -> bool:
         """All of the model's reply to the results that it was told is here."""
         return not self._results_unsettled
+
+    @property
+    def unfinished_reply(self) -> str | None:
+        """A reply that has begun to be spoken and is not all there: of the session that leads, or of the one that was
+        lost and has no successor that has said anything yet."""
+        for reply_id in self._replies.generating:
+            if reply_id not in self._replies.cut and self._speech.generated_ms(reply_id) > 0:
+                return reply_id
+        return self._broken_off
+
+    def is_idle(self, now: float) -> bool:
+        """Nobody speaks, no answer is owed or being made, no tool runs."""
+        return not (self.at_work or self._turns.thinking or self._turns.user_speaks or self._turns.model_speaks)
 
     @property
     def free(self) -> bool:
@@ -420,6 +434,7 @@ class Conversation:
     def _reply_started(self, reply_id: str, now: float) -> None:
         self.stats.replies += 1
         self._reply_began_at = now
+        self._broken_off = None
         self._result_of = None
         self.barge_in.reply_started(reply_id, now)
         self._interruption.reply_started(reply_id)
@@ -500,6 +515,7 @@ class Conversation:
     def _session_ended(self, now: float, commands: list[Command]) -> None:
         """Nothing more will come of what this session was saying."""
         self.stats.sessions_ended += 1
+        self._broken_off = self.unfinished_reply
         for reply_id in self._replies.generating:
             commands.append(FinishSpeech(reply_id))
             self._scribe.agent.lost(reply_id)
@@ -520,6 +536,8 @@ class Conversation:
             self.stats.interruptions += 1
             self._reply_began_at = float("-inf")  # whatever is said now follows what was cut
         for reply in heard:
+            if reply.reply_id == self._broken_off:
+                self._broken_off = None  # somebody wanted it to end
             self._replies.silenced(reply.reply_id)
             if self.capabilities.truncation is Truncation.CLIENT:
                 commands.append(TruncateReply(reply.reply_id, int(reply.heard_ms)))

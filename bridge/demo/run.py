@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import numpy as np
 
-from bridge.app import Process, make_model, make_room
+from bridge.app import Process, make_model, make_room, make_stand_ins
 from bridge.config import Config
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.words import AgentState
@@ -94,7 +94,8 @@ class Demo:
         config = msgspec.structs.replace(self._config, livekit=livekit)
         environ = {"LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
         room = make_room(config, environ)
-        for ended in await self._process.serve({livekit.room: (room, model, config)}):
+        stand_ins = make_stand_ins(config, self._environ)
+        for ended in await self._process.serve({livekit.room: (room, model, config, stand_ins)}):
             if ended.error is not None:
                 raise ended.error
         if not self._stopped.is_set():

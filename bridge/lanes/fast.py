@@ -7,8 +7,6 @@ What has to wait (tools, opening sessions, ending the call) is handed to the con
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
@@ -20,6 +18,7 @@ from bridge.audio.pace import PacedSink
 from bridge.audio.playout import Playout
 from bridge.conversation.barge_in import BargeInPolicy
 from bridge.conversation.conversation import Conversation
+from bridge.conversation.turns import Floor
 from bridge.core.commands import (
     CancelTools,
     Command,
@@ -54,32 +53,32 @@ from bridge.core.words import (
     VoiceHeard,
 )
 from bridge.lanes.absence import Absence
+from bridge.lanes.model_orders import ModelOrders
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
 from bridge.sessions.speech_watch import SpeechWatch
 from bridge.sessions.tape import Tape
+from bridge.sessions.thread import Loose
 from bridge.transports.contract import Transport
 from providers.contract import (
     Closed,
     GenerationComplete,
+    GoAway,
     ModelSession,
     ReplyStarted,
     ResumptionUpdate,
     SessionEvent,
     SessionReady,
     SpeechChunk,
+    TextChunk,
     ToolCall,
     TurnComplete,
     TurnDetector,
 )
-from providers.errors import ProviderError, SessionEnded
 from providers.signal.vad import EnergyVad
 
 __all__ = ["ControlPort", "FastLane", "FastStats"]
 
-log = logging.getLogger(__name__)
-
-_MAX_DEFERRED = 32
 _STALLED_S = 3.0
 """At the end of a call: a reply that was begun and of which nothing has come for so long is not waited for."""
 
@@ -93,6 +92,9 @@ class ControlPort(Protocol):
     def end_call(self, reason: EndReason, detail: str) -> None: ...
     def session_closed(self, closed: Closed) -> None: ...
     def resumption(self, update: ResumptionUpdate) -> None: ...
+    def turn_began(self) -> None: ...
+    def go_away(self, time_left_s: float) -> None: ...
+    def wake(self) -> None: ...
     def published(self, command: Command) -> None: ...
 
 
@@ -103,10 +105,6 @@ class FastStats(msgspec.Struct):
     """Bus frames to the leading session."""
     side_events: int = 0
     """Events of sessions that do not lead: not acted on."""
-    commands_refused: int = 0
-    """Commands that the leading session refused, each logged."""
-    deferred_dropped: int = 0
-    """Typed turns and prompts given while no session led, beyond the bound: the oldest went."""
     stalled_goodbyes: int = 0
     """Calls that ended with a reply begun and never completed."""
 
@@ -146,8 +144,10 @@ class FastLane:
         self._rests_at = float("-inf")  # a recording's owner may be heard only later
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
-        self._deferred: deque[Respond | SendText] = deque()
+        self.orders = ModelOrders(control.wake)
+        self._spoken_at = float("-inf")
         self._listens = True
+        self._dozes = False
         self.room_open = True
         """False while the room is being joined: speech waits, for what is played then is lost."""
         self._waiting_for_quiet: list[asyncio.Future[None]] = []
@@ -203,20 +203,37 @@ class FastLane:
             return
         now = self._news_at = self._now()
         if isinstance(event, SpeechChunk):
+            self.orders.answered()
             self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
             self._after_playout(now)
             return
-        if isinstance(event, ReplyStarted):
-            self.hearing.reply_started(event.reply_id)
-        elif isinstance(event, TurnComplete):
-            self.hearing.turn_complete(event.reply_id, event.reason)
-        elif isinstance(event, ResumptionUpdate):
-            self._control.resumption(event)
+        self._note(event)
         self._carry_out(self._conversation.handle(event, now), now)
         if isinstance(event, GenerationComplete | TurnComplete) and self._conversation.results_settled:
             self._control.results_settled(event.session)
         if isinstance(event, Closed):
             self._control.session_closed(event)
+
+    def _note(self, event: SessionEvent) -> None:
+        """What others than the conversation must know."""
+        match event:
+            case ReplyStarted(reply_id=reply_id):
+                self.hearing.reply_started(reply_id)
+                self._control.turn_began()
+            case GenerationComplete(reply_id=reply_id):
+                # Whatever becomes of the session, the rest of the answer is in our hands.
+                self.hearing.turn_complete(reply_id)
+            case TurnComplete(reply_id=reply_id, reason=reason):
+                self.orders.answered()
+                self.hearing.turn_complete(reply_id, reason)
+            case TextChunk() | ToolCall():
+                self.orders.answered()
+            case ResumptionUpdate():
+                self._control.resumption(event)
+            case GoAway(time_left_s=time_left_s):
+                self._control.go_away(time_left_s)
+            case _:
+                pass
 
     # ------------------------------------------------------------------------------------------------ the beat
 
@@ -233,6 +250,10 @@ class FastLane:
         if self._paced is not None:
             self._paced.tick(now)
         self._carry_out(self._conversation.due(now), now)
+        if not self._silent(now):
+            self._spoken_at = now
+        if self._dozes and self.hearing.skip_silence():
+            self._control.wake()
         # A reply that has run dry in its midst is not over: its next words are on their way, or it is given up soon.
         if self._waiting_for_quiet and self._quiet(now) and not self._more_to_come(now):
             for waiter in self._waiting_for_quiet:
@@ -256,8 +277,7 @@ class FastLane:
             stop()  # the last thing that it had to tell was its end
 
     def lead(self, number: int, hearing: Sequence[int]) -> None:
-        """This session leads from now on. A new leader goes on where the last one was left, or where
-        `hearing.rewind` said."""
+        """This session leads from now on. A new leader goes on where the last one was left, or where `rewind` said."""
         feed = self._feeds[number]
         before, self._leader = self._leader, feed
         self.speech.away = self._conversation.away = False
@@ -268,12 +288,12 @@ class FastLane:
             # Of what it was saying, no more will come to the room.
             passed_on = Closed(before.number, 1000, "the lead was passed on")
             self._carry_out(self._conversation.handle(passed_on, now), now)
+            self.orders.leader_gone()
         self._conversation.capabilities = feed.session.capabilities
-        self._carry_out(
-            self._conversation.handle(SessionReady(number, feed.session.id, resumed=feed.resumed), now), now
-        )
-        deferred, self._deferred = self._deferred, deque()
-        self._carry_out(deferred, now)
+        ready = SessionReady(number, feed.session.id, resumed=feed.resumed)
+        self._carry_out(self._conversation.handle(ready, now), now)
+        for order in self.orders.take_waiting():
+            self.orders.give(order, feed.session)
 
     def hear(self, numbers: Sequence[int]) -> None:
         """Microphone audio goes to these sessions."""
@@ -297,6 +317,7 @@ class FastLane:
         self.hearing.forget(number)
         if self._leader is feed:
             self._leader = None
+            self.orders.leader_gone()
             self._conversation.away = True
             speech = self.speech.stand_in()
             if speech is not None:
@@ -317,7 +338,7 @@ class FastLane:
 
     def undelivered(self) -> tuple[str, ...]:
         """Typed turns that wait for the next leader."""
-        return tuple(command.text for command in self._deferred if isinstance(command, SendText))
+        return tuple(order.text for order in self.orders.open if isinstance(order, SendText))
 
     def next_reply(self, policy: BargeInPolicy) -> None:
         """The reply that begins next may be interrupted as this says."""
@@ -326,6 +347,40 @@ class FastLane:
     def tool_answered(self, event: ToolAnswered) -> None:
         now = self._now()
         self._carry_out(self._conversation.handle(event, now), now)
+
+    # ------------------------------------------------------------------------------- asked for a change of session
+
+    def rewind(self, frame: int) -> None:
+        """The next leader hears the room from this frame on; see `Hearing.rewind`."""
+        self.hearing.rewind(frame)
+
+    def doze(self, on: bool) -> None:
+        """Nobody leads because nobody speaks: listen for the next word ourselves, and keep it."""
+        self._dozes = on
+
+    def is_quiet(self) -> bool:
+        """Nobody speaks, nothing sounds, waits to be heard or is being made, no tool runs."""
+        now = self._now()
+        return self._silent(now) and self._conversation.is_idle(now) and not self.hearing.is_behind
+
+    def silent_since(self) -> float:
+        """When somebody was heard last, or something sounded, on the loop's clock."""
+        return self._spoken_at
+
+    def loose_ends(self) -> Loose:
+        """What the leading session has not finished, or the one that led last."""
+        hearing, reply = self.hearing, self._conversation.unfinished_reply
+        place = None if reply is None else hearing.reply_place(reply)
+        return Loose(
+            unanswered_from=hearing.first_loud(hearing.unsettled()),
+            reply_broken_off=reply is not None,
+            speech_after_reply_from=None if place is None else hearing.first_loud(place),
+            orders=tuple(order.text if isinstance(order, SendText) else "" for order in self.orders.open),
+        )
+
+    def go_on(self, instructions: str) -> None:
+        """Let the new leader take up what the one before it left unsaid."""
+        self.do(Respond(instructions))
 
     @property
     def floor_is_free(self) -> bool:
@@ -371,6 +426,12 @@ class FastLane:
             return True
         self.stats.stalled_goodbyes += 1
         return False
+
+    def _silent(self, now: float) -> bool:
+        """Neither side is heard."""
+        vad = self.speech.vad
+        user = self._conversation.floor in (Floor.USER, Floor.BOTH) or (vad is not None and vad.speaking)
+        return not user and self._quiet(now)
 
     def _quiet(self, now: float) -> bool:
         return self._playout.drained(now) and self._playout.sounding(now) is None
@@ -427,7 +488,7 @@ class FastLane:
                 if self._room.capabilities.states:
                     self._room.show_state(state)
             case TruncateReply() | InterruptModel() | Respond() | SendText():
-                self._command_model(command, now)
+                self.orders.give(command, self.leading)
             case RunTool(call=call):
                 self._control.run_tool(call)
             case CancelTools(call_ids=call_ids):
@@ -438,33 +499,3 @@ class FastLane:
             case _:
                 assert_never(command)
         self._control.published(command)
-
-    def _command_model(self, command: TruncateReply | InterruptModel | Respond | SendText, now: float) -> None:
-        leader = self._leader
-        if leader is None:
-            self._defer(command)
-            return
-        try:
-            match command:
-                case TruncateReply(reply_id=reply_id, heard_ms=heard_ms):
-                    leader.session.truncate(reply_id, heard_ms)
-                case InterruptModel():
-                    leader.session.interrupt()
-                case Respond(instructions=instructions):
-                    leader.session.respond(instructions)
-                case SendText(text=text, respond=respond):
-                    leader.session.send_text(text, respond=respond)
-        except SessionEnded:
-            # Between the decision and the deed; its Closed event follows, and then the next leader.
-            self._defer(command)
-        except ProviderError as refused:
-            self.stats.commands_refused += 1
-            log.warning("the model refused session=%d command=%s: %s", leader.number, type(command).__name__, refused)
-
-    def _defer(self, command: TruncateReply | InterruptModel | Respond | SendText) -> None:
-        """Keep what the next leader can do too."""
-        if isinstance(command, Respond | SendText):
-            if len(self._deferred) >= _MAX_DEFERRED:
-                self._deferred.popleft()
-                self.stats.deferred_dropped += 1
-            self._deferred.append(command)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from bridge.sessions.rollover import RolloverSettings
 from providers.retry import RetryPolicy
 
 __all__ = ["CallSettings"]
@@ -19,7 +20,14 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Audio kept while no model session is ready, and after one has heard it until it is answered, so that another one
     could hear it again, s. Full: the oldest goes and is counted."""
     retry: RetryPolicy = RetryPolicy()
-    """How long to keep trying to reach a model that is away before the call fails."""
+    """How long to keep trying to reach a model that is away before the call goes on with the next, or fails."""
+    cool_down_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    """A model that was given up is not tried again by the call for this long, s, while another can stand in."""
+    rollover: RolloverSettings = RolloverSettings()
+    """How a session that is about to end is replaced."""
+    idle_close_s: Annotated[float, Meta(ge=5, le=86_400)] | None = None
+    """The model session is closed when nobody has spoken for this long, s; the next word, spoken or written, opens it
+    again. None: it stays open."""
     drain_s: Annotated[float, Meta(ge=0, le=120)] = 10.0
     """At the end of a call, how long tools that run, and speech that has begun or answers them, may go on, s."""
     max_call_s: Annotated[float, Meta(gt=0, le=2_592_000)] | None = None

@@ -126,6 +126,11 @@ class Hearing:
         return place
 
     @property
+    def is_behind(self) -> bool:
+        """Something waits for a session that hears."""
+        return bool(self._behind)
+
+    @property
     def marks_turns(self) -> bool:
         """Somebody who hears has to be told of the turns: `mark` is needed."""
         return any(ear.gate is not None for ear in self._ears.values())

@@ -43,8 +43,8 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_call_that_fails_leaves_the_others_alone() -> None:
     process, healthy = Process(), LoopbackRoom()
     calls = {
-        "locked": (LockedRoom(), HandModel(), Config()),
-        "healthy": (healthy, HandModel(), Config()),
+        "locked": (LockedRoom(), HandModel(), Config(), ()),
+        "healthy": (healthy, HandModel(), Config(), ()),
     }
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(process.serve(calls), name="serving")
@@ -61,7 +61,7 @@ async def test_a_call_that_fails_leaves_the_others_alone() -> None:
 async def test_stop_ends_every_call_after_what_is_being_said() -> None:
     process, room, model = Process(), LoopbackRoom(), HandModel()
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(process.serve({"a": (room, model, Config())}), name="serving")
+        serving = group.create_task(process.serve({"a": (room, model, Config(), ())}), name="serving")
         await until(lambda: process.bridges and process.bridges["a"].leader)
         model.session.says("r1", b"\1\0" * (PCM16_24K.size(300) // 2))
         process.stop()
@@ -73,7 +73,7 @@ async def test_stop_ends_every_call_after_what_is_being_said() -> None:
 async def test_stop_does_not_wait_for_a_room_that_is_still_being_joined() -> None:
     process = Process()
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(process.serve({"slow": (SlowRoom(), HandModel(), Config())}), name="serving")
+        serving = group.create_task(process.serve({"slow": (SlowRoom(), HandModel(), Config(), ())}), name="serving")
         await asyncio.sleep(0.02)
         process.stop()
         async with asyncio.timeout(5):
@@ -84,7 +84,7 @@ async def test_stop_does_not_wait_for_a_room_that_is_still_being_joined() -> Non
 async def test_the_collector_is_off_during_calls_and_back_afterwards() -> None:
     process, room = Process(), LoopbackRoom()
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(process.serve({"a": (room, HandModel(), Config())}), name="serving")
+        serving = group.create_task(process.serve({"a": (room, HandModel(), Config(), ())}), name="serving")
         await until(lambda: process.bridges)
         assert not gc.isenabled()
         room.end()
@@ -167,7 +167,7 @@ async def test_a_bug_in_one_call_ends_that_call_alone() -> None:
             raise ZeroDivisionError("a bug")
 
     process, healthy = Process(), LoopbackRoom()
-    calls = {"broken": (LoopbackRoom(), BrokenModel(), Config()), "healthy": (healthy, HandModel(), Config())}
+    calls = {"broken": (LoopbackRoom(), BrokenModel(), Config(), ()), "healthy": (healthy, HandModel(), Config(), ())}
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(process.serve(calls), name="serving")
         await until(lambda: process.ended)
@@ -198,7 +198,7 @@ async def test_a_running_call_tells_its_counters(every_s: float, told: bool, cap
     config = Config(log=LogSettings(counters_every_s=every_s))
     with caplog.at_level("INFO"):
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(process.serve({"a": (room, HandModel(), config)}), name="serving")
+            serving = group.create_task(process.serve({"a": (room, HandModel(), config, ())}), name="serving")
             await until(lambda: process.bridges)
             process.bridges["a"].telemetry.beat(1.0)
             room.end()

@@ -61,6 +61,7 @@ class Control:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.settled: list[int] = []
+        self.woken = 0
 
     def run_tool(self, call: ToolCall) -> None:
         self.asked.append(call)
@@ -79,6 +80,14 @@ class Control:
 
     def resumption(self, update: ResumptionUpdate) -> None:
         self.asked.append(update)
+
+    def go_away(self, time_left_s: float) -> None:
+        self.asked.append(time_left_s)
+
+    def turn_began(self) -> None: ...
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def published(self, command: Command) -> None: ...
 
@@ -245,7 +254,7 @@ async def test_prompts_without_a_leader_are_kept_within_bounds(call: Call) -> No
         call.lane.do(Respond(str(number)))
     session = call.lead()
     assert session.told == [("respond", str(number)) for number in range(8, 40)]
-    assert call.lane.stats.deferred_dropped == 8
+    assert call.lane.orders.stats.dropped == 8
 
 
 async def test_a_prompt_to_a_session_that_just_ended_is_kept_for_the_next(call: Call) -> None:
@@ -264,7 +273,7 @@ async def test_a_command_that_the_model_cannot_do_is_counted_and_logged(
 
     monkeypatch.setattr(call.lead(), "respond", cannot)
     call.lane.do(Respond("hello"))
-    assert call.lane.stats.commands_refused == 1
+    assert call.lane.orders.stats.refused == 1
     assert "cannot change instructions" in caplog.text
 
 

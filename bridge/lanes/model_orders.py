@@ -1,0 +1,99 @@
+"""What the model is told to do: now, by the session that leads, or by the next one."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from bridge.core.commands import InterruptModel, Respond, SendText, TruncateReply
+from providers.contract import ModelSession
+from providers.errors import ProviderError, SessionEnded
+
+__all__ = ["ModelOrder", "ModelOrders", "OrderStats"]
+
+log = logging.getLogger(__name__)
+
+_MOST_DEFERRED = 32
+
+ModelOrder = TruncateReply | InterruptModel | Respond | SendText
+
+
+class OrderStats(msgspec.Struct):
+    refused: int = 0
+    """Commands that the leading session refused, each logged."""
+    deferred: int = 0
+    """Typed turns and prompts that waited for a leading session."""
+    dropped: int = 0
+    """The same beyond the bound: the oldest went."""
+    repeated: int = 0
+    """Typed turns and prompts that a lost session had not answered, given to the next."""
+
+
+class ModelOrders:
+    """Orders to the leading session. Typed turns and prompts outlive it until a model has begun to answer them."""
+
+    def __init__(self, wanted: Callable[[], None]) -> None:
+        """Args: wanted is called when an order waits though nobody leads."""
+        self.stats = OrderStats()
+        self._wanted = wanted
+        self._waiting: deque[Respond | SendText] = deque()
+        self._unanswered: deque[Respond | SendText] = deque(maxlen=_MOST_DEFERRED)
+
+    def give(self, order: ModelOrder, session: ModelSession | None) -> None:
+        """Carry it out, or keep what the next leader can do too."""
+        if session is None:
+            self._defer(order)
+            return
+        try:
+            match order:
+                case TruncateReply(reply_id=reply_id, heard_ms=heard_ms):
+                    session.truncate(reply_id, heard_ms)
+                case InterruptModel():
+                    session.interrupt()
+                case Respond(instructions=instructions):
+                    session.respond(instructions)
+                    self._unanswered.append(order)
+                case SendText(text=text, respond=respond):
+                    session.send_text(text, respond=respond)
+                    if respond:
+                        self._unanswered.append(order)
+        except SessionEnded:
+            # Between the decision and the deed; its Closed event follows, and then the next leader.
+            self._defer(order)
+        except ProviderError as refused:
+            self.stats.refused += 1
+            log.warning("the model refused session=%d command=%s: %s", session.number, type(order).__name__, refused)
+
+    def answered(self) -> None:
+        """The leading model has begun to answer what it was told."""
+        self._unanswered.clear()
+
+    def leader_gone(self) -> None:
+        """What it had not begun to answer is for the next one, before what waits already."""
+        self.stats.repeated += len(self._unanswered)
+        self._waiting.extendleft(reversed(self._unanswered))
+        self._unanswered.clear()
+
+    def take_waiting(self) -> list[Respond | SendText]:
+        """Somebody leads: what has waited for it, in order."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    @property
+    def open(self) -> tuple[Respond | SendText, ...]:
+        """Typed turns and prompts that no model has begun to answer."""
+        return (*self._unanswered, *self._waiting)
+
+    def _defer(self, order: ModelOrder) -> None:
+        if not isinstance(order, Respond | SendText):
+            return
+        if len(self._waiting) >= _MOST_DEFERRED:
+            self._waiting.popleft()
+            self.stats.dropped += 1
+        self._waiting.append(order)
+        self.stats.deferred += 1
+        self._wanted()

@@ -1,0 +1,188 @@
+"""When the leading session is replaced on purpose: announced ends, known caps, changes that need a new session.
+
+No I/O, no clock. The planner is told what is coming and looks at the call (`Scene`) as often as it is asked; it
+answers with the next `Step`. A change waits for a moment in which nobody speaks; at the last safe moment it is made all
+the same.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["Change", "Rollover", "RolloverSettings", "Scene", "Step", "Way", "way_of"]
+
+
+class Way(StrEnum):
+    """How one session follows another."""
+
+    OVERLAP = "overlap"
+    """The successor is set up while the old session still hears and speaks: nobody is ever deaf."""
+    STANDBY = "standby"
+    """The successor's connection is dialled in advance; the old session ends, and only the setup is waited for."""
+
+
+class RolloverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a session that is about to end is replaced."""
+
+    way: Literal["auto", "overlap", "standby"] = "auto"
+    """auto: by the provider's handle where it has one (standby where two at a time are refused, as by Gemini), else a
+    fresh session seeded with what was heard. overlap: always seeded. standby: by handle wherever there is one."""
+    quiet_ms: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    """Nobody has spoken and nothing has sounded for this long before the change is made, ms."""
+    patience_s: Annotated[float, Meta(ge=0, le=60)] = 4.0
+    """How long after the user's last words the model's answer to them is waited for, s."""
+    margin_s: Annotated[float, Meta(ge=0.2, le=60)] = 1.5
+    """This long before the provider ends the session the change is made, quiet or not, s."""
+    before_cap_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    """How long before a known cap of the provider a quiet moment is looked for, s."""
+    max_session_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    """A session is replaced at the latest after this long, s. None: the cap that the provider is known for, if any."""
+
+
+class Scene(msgspec.Struct, frozen=True, gc=False):
+    """What the planner must know of the call to choose the moment."""
+
+    quiet: bool
+    """Nobody speaks, nothing sounds, no reply is being made, no tool runs."""
+    owed: bool = False
+    """The user's last words have not been answered."""
+    covered: bool = True
+    """The successor will know all that was said: its handle is newer than the last turn (a seed always is)."""
+
+
+class Step(Enum):
+    """What to do now."""
+
+    WAIT = "wait"
+    PREPARE = "prepare"
+    """Dial the successor's connection."""
+    CHANGE = "change"
+    """The moment is good."""
+    FORCE = "force"
+    """The last safe moment: change whatever is going on."""
+
+
+class Change(msgspec.Struct):
+    """One change that is due."""
+
+    reason: str
+    deadline: float
+    """The provider ends the session at this time; inf: nobody does."""
+    prepare_at: float = 0.0
+    prepared: bool = False
+    not_before: float = 0.0
+
+
+class Rollover:
+    """Plans the changes of one call, one at a time. Told of two, it keeps the earlier deadline."""
+
+    def __init__(self, settings: RolloverSettings) -> None:
+        self.pending: Change | None = None
+        self._settings = settings
+        self._cap = math.inf
+        self._quiet_since: float | None = None
+        self._owed_since: float | None = None
+
+    # --------------------------------------------------------------------------------------------- what happened
+
+    def led(self, now: float, max_session_s: float | None) -> None:
+        """A new session leads; what was due is done."""
+        wanted = self._settings.max_session_s
+        caps = [cap for cap in (wanted, max_session_s) if cap is not None]
+        self._cap = now + min(caps) if caps else math.inf
+        self.pending = None
+        self._quiet_since = self._owed_since = None
+
+    def go_away(self, now: float, time_left_s: float) -> None:
+        """The provider has announced the end of the leading session."""
+        self._want("the provider ends the session", now + max(0.0, time_left_s))
+
+    def want(self, reason: str) -> None:
+        """We need another session; it can wait for a good moment."""
+        self._want(reason, math.inf)
+
+    def drop_wish(self) -> None:
+        """Nobody wants it any more; what the provider has announced stays."""
+        if self.pending is not None and self.pending.deadline == math.inf:
+            self.pending = None
+
+    def prepare_failed(self, now: float, wait_s: float) -> None:
+        """The connection could not be dialled: once more after `wait_s`."""
+        if self.pending is not None:
+            self.pending.prepared = False
+            self.pending.prepare_at = now + wait_s
+
+    def spoiled(self, now: float, wait_s: float = 1.0) -> None:
+        """Somebody spoke while the successor was being set up: look for another moment."""
+        if self.pending is not None:
+            self.pending.prepared = False
+            self.pending.not_before = now + wait_s
+            self.pending.prepare_at = now
+        self._quiet_since = None
+
+    # ------------------------------------------------------------------------------------------------- what to do
+
+    def step(self, scene: Scene, now: float) -> Step:
+        """What to do in this scene. Ask often while `pending` is set; else not before `deadline()`."""
+        settings = self._settings
+        if now >= self._cap - settings.before_cap_s:
+            self._want("the session has reached its cap", self._cap)
+        change = self.pending
+        if change is None:
+            return Step.WAIT
+        good = self._is_good(scene, now)
+        if not change.prepared and now >= change.prepare_at:
+            change.prepared = True
+            return Step.PREPARE
+        if now >= change.deadline - settings.margin_s:
+            return Step.FORCE
+        return Step.CHANGE if good and change.prepared and now >= change.not_before else Step.WAIT
+
+    def deadline(self) -> float | None:
+        """When `step` will say something new though nothing has happened."""
+        change = self.pending
+        if change is not None:
+            last_moment = change.deadline - self._settings.margin_s
+            return last_moment if change.prepared else min(change.prepare_at, last_moment)
+        return None if self._cap == math.inf else self._cap - self._settings.before_cap_s
+
+    # ----------------------------------------------------------------------------------------------------- inside
+
+    def _want(self, reason: str, deadline: float) -> None:
+        if self.pending is None:
+            self.pending = Change(reason, deadline)
+        elif deadline < self.pending.deadline:
+            self.pending.reason, self.pending.deadline = reason, deadline
+
+    def _is_good(self, scene: Scene, now: float) -> bool:
+        settings = self._settings
+        self._quiet_since = (now if self._quiet_since is None else self._quiet_since) if scene.quiet else None
+        waits = scene.owed or not scene.covered
+        # Counted from the quiet on: as long as somebody speaks, or a tool runs, nobody can owe an answer.
+        self._owed_since = (now if self._owed_since is None else self._owed_since) if waits and scene.quiet else None
+        if self._quiet_since is None or now - self._quiet_since < settings.quiet_ms / 1000:
+            return False
+        return self._owed_since is None or now - self._owed_since >= settings.patience_s
+
+
+def way_of(
+    settings: RolloverSettings, *, handle: bool, same_model: bool, overlapping_resume: bool, memory_is_wrong: bool
+) -> tuple[Way, bool]:
+    """How to change, and whether by handle.
+
+    Args: handle says that there is one; memory_is_wrong, that the provider remembers words which nobody heard, which
+    only a seed puts right.
+    """
+    by_handle = handle and same_model and settings.way != "overlap"
+    if memory_is_wrong and settings.way == "auto":
+        by_handle = False
+    if not by_handle:
+        return Way.OVERLAP, False
+    if overlapping_resume and settings.way == "auto":
+        return Way.OVERLAP, True
+    return Way.STANDBY, True
