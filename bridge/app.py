@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -36,6 +38,9 @@ _NO_FUNCTION = (
     "no function of this process answers it: remove it, or start the call from Python with RoomBridge(tools=...) "
     "and name it in make_model(serves=...)"
 )
+_AT_ONCE_S = 3.0
+"""A second signal ends the process within this, goodbyes or not."""
+_ENDED_BY_SIGNAL = 130
 _COLLECT_EVERY_S = 5.0
 _COLLECT_AT_LAST_S = 60.0
 """With somebody always speaking, a collection is still due now and then."""
@@ -178,6 +183,12 @@ class Process:
 
     def stop(self) -> None:
         """No new work, and every call ends after what is being said. Safe to call twice."""
+        if not self._stopping:
+            bounds = [bridge.config.call.drain_s for bridge in self.bridges.values()]
+            log.info(
+                "stopping: calls drained=%d within_s=%.0f, calls joining=%d are given up",
+                len(bounds), max(bounds, default=0.0), len(self._joining),
+            )  # fmt: skip
         self._stopping = True
         for task in tuple(self._joining):
             task.cancel()
@@ -205,8 +216,11 @@ class Process:
 def run(work: Callable[[], Coroutine[Any, Any, _Result]], on_signal: Callable[[], None]) -> _Result:
     """Run `work` in a new event loop (uvloop's where installed).
 
-    The first SIGINT or SIGTERM calls `on_signal`, the second cancels the work: KeyboardInterrupt is raised.
+    The first SIGINT or SIGTERM calls `on_signal`, the second cancels the work: KeyboardInterrupt is raised. Work, or a
+    thread of it, that does not heed that within 3 s goes down with the process: exit code 130.
     """
+    last_resort = threading.Timer(_AT_ONCE_S, _end_process)
+    last_resort.daemon = True
 
     async def guarded() -> _Result:
         loop = asyncio.get_running_loop()
@@ -220,7 +234,8 @@ def run(work: Callable[[], Coroutine[Any, Any, _Result]], on_signal: Callable[[]
             if signals == 1:
                 log.info("stopping, once what is being said has been heard; a second signal ends at once")
                 on_signal()
-            else:
+            elif signals == 2:
+                last_resort.start()
                 task.cancel()
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -235,8 +250,17 @@ def run(work: Callable[[], Coroutine[Any, Any, _Result]], on_signal: Callable[[]
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(guarded())
+    try:
+        # Closing the runner waits for the threads of the loop, which a name look-up may hold for a minute.
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(guarded())
+    finally:
+        last_resort.cancel()
+
+
+def _end_process() -> None:
+    os.write(2, b"roombridge: ended without a goodbye, which took too long\n")
+    os._exit(_ENDED_BY_SIGNAL)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

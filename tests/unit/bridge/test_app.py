@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -109,6 +110,52 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
     assert done.stdout.split() == ["asked", "ended"]
+
+
+@pytest.mark.parametrize(
+    "deaf",
+    [
+        """
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+""",
+        "    await asyncio.to_thread(time.sleep, 60)",
+    ],
+    ids=["a task", "a thread"],
+)
+def test_nothing_survives_a_second_signal_for_long(deaf: str) -> None:
+    code = f"""
+import asyncio, os, signal, time
+from bridge import app
+app._AT_ONCE_S = 0.3
+async def work():
+    loop = asyncio.get_running_loop()
+    for delay_s in (0.1, 0.2):
+        loop.call_later(delay_s, os.kill, os.getpid(), signal.SIGTERM)
+{deaf}
+app.run(work, lambda: None)
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "without a goodbye" in done.stderr) == (130, True)
+    assert time.monotonic() - began < 15
+
+
+async def test_how_many_calls_are_drained_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    process, rooms = Process(), {name: LoopbackRoom() for name in "abc"}
+    with caplog.at_level("INFO"):
+        async with asyncio.TaskGroup() as group:
+            calls = {name: (room, HandModel(), Config(), ()) for name, room in rooms.items()}
+            serving = group.create_task(process.serve(calls), name="serving")
+            await until(lambda: len(process.bridges) == 3)
+            process.stop()
+            process.stop()
+            await serving
+    told = [line for line in caplog.messages if line.startswith("stopping")]
+    assert told == ["stopping: calls drained=3 within_s=10, calls joining=0 are given up"]
 
 
 def test_work_that_heeds_the_first_signal_ends_with_its_result() -> None:
