@@ -18,6 +18,9 @@ _PIECE = 80
 _SMALL_TALK = 12
 _SENTENCES = re.compile(r"[^.!?;\n。！？；]+[.!?;。！？；]*")  # noqa: RUF001 - these do end sentences
 
+_NUMBER = re.compile(r"\d")
+_IDEOGRAPH = re.compile("[\u2e80-\U0010ffff]")
+
 
 class _Note(msgspec.Struct, frozen=True, gc=False):
     text: str
@@ -102,13 +105,13 @@ def _pieces(sentence: str) -> list[str]:
 
 
 def _worth(text: str) -> int:
-    if any(char.isdigit() for char in text):
+    if _NUMBER.search(text):
         return 3
     words = text.split(" ")
     # The first word of a sentence is large in any case; "I" is nobody's name.
     if any(len(word) > 1 and word[0].isupper() and before[-1:] not in ".!?" for before, word in pairwise(words)):
         return 2
-    return 1 if len(text) > _SMALL_TALK or any(ord(char) >= 0x2E80 for char in text) else 0
+    return 1 if len(text) > _SMALL_TALK or _IDEOGRAPH.search(text) else 0
 
 
 def _flat(text: str) -> str:

@@ -20,6 +20,8 @@ from bridge.core.words import ParticipantId
 __all__ = ["Ledger", "Line", "ToolUse"]
 
 _RESULT_KEPT = 4000
+_MOST_CHARS = 2_000_000
+"""However few the entries are: a day's talk is a tenth of it."""
 
 
 class OpenLines(Protocol):
@@ -32,8 +34,8 @@ class OpenLines(Protocol):
 
 
 class Ledger:
-    """Entries of one call, oldest first. Full: the oldest goes, `forgotten_entries` counts it, the summary keeps its
-    gist."""
+    """Entries of one call, oldest first. Full (of entries, or of 2 million characters): the oldest goes,
+    `forgotten_entries` counts it, and the summary keeps its gist."""
 
     def __init__(self, capacity: int, stats: ConversationStats, settings: MemorySettings | None = None) -> None:
         self.settings = settings or MemorySettings()
@@ -51,6 +53,8 @@ class Ledger:
         self._stats = stats
         self._capacity = capacity
         self._entries: deque[Entry] = deque()
+        self._sizes: deque[int] = deque()
+        self._chars = 0
         self._told_in_full = 0  # the newest of these, which the summary does not hold
         self._first_speaker: ParticipantId | None = None
 
@@ -121,15 +125,22 @@ class Ledger:
 
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
+        self._sizes.append(_size(entry))
+        self._chars += self._sizes[-1]
         self._told_in_full += 1
         self.version += 1
-        full = len(self._entries) > self._capacity
-        if self._told_in_full > self.settings.turns or (full and self._told_in_full == len(self._entries)):
-            self._fold(self._entries[-self._told_in_full])
-            self._told_in_full -= 1
-        if full:
-            self._stats.forgotten_entries += 1
+        if self._told_in_full > self.settings.turns:
+            self._fold_oldest()
+        while len(self._entries) > self._capacity or (self._chars > _MOST_CHARS and len(self._entries) > 1):
+            if self._told_in_full == len(self._entries):
+                self._fold_oldest()
             self._entries.popleft()
+            self._chars -= self._sizes.popleft()
+            self._stats.forgotten_entries += 1
+
+    def _fold_oldest(self) -> None:
+        self._fold(self._entries[-self._told_in_full])
+        self._told_in_full -= 1
 
     def _fold(self, entry: Entry) -> None:
         self.summary.fold(entry)
@@ -158,6 +169,10 @@ class Ledger:
             arguments=entry.arguments,
             failed=entry.error or entry.cancelled,
         )
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.text) if isinstance(entry, Line) else len(str(entry.arguments)) + _RESULT_KEPT
 
 
 def _nothing_open(now: float, *, ahead: bool = False) -> Iterable[Line]:

@@ -25,6 +25,7 @@ _FIELDS = {
     "tool": ("name", "arguments", "result"),
     "tool_failed": ("name", "arguments", "result"),
     "tool_unanswered": ("name", "arguments"),
+    "unworded": ("seconds",),
     "exchange": ("lines",),
     "go_on": ("heard",),
     "answer": ("said",),
@@ -47,6 +48,8 @@ class MemoryWords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A tool that failed or was called off."""
     tool_unanswered: str = "(For your memory. The tool {name} was called with {arguments}. It has not answered yet.)"
     """A tool whose answer is not there."""
+    unworded: str = "(For your memory. Here you spoke for {seconds} s. Your words were not written down.)"
+    """A reply that was heard and of which there is no transcript."""
     exchange: str = "(For your memory; do not answer this. Said just before:\n{lines})"
     """What a resumed session missed: `{lines}` are the turns that its handle does not hold."""
     go_on: str = (
@@ -102,7 +105,7 @@ class MemoryWords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class MemorySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a new model session is told of the call. A provider that takes less is told less."""
 
-    turns: Annotated[int, Meta(ge=1, le=1000)] = 40
+    turns: Annotated[int, Meta(ge=1, le=200)] = 40
     """The last lines and tool calls, told word for word. Older ones are folded into the summary."""
     chars: Annotated[int, Meta(ge=200, le=1_000_000)] = 16_000
     """Characters of a whole seed, summary included."""

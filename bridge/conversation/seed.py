@@ -16,6 +16,8 @@ __all__ = ["going_on", "last_exchange", "seed"]
 
 _LEAST_PIECE = 24
 """Fewer characters of a turn than this say nothing."""
+_UNWORDED_MS = 500.0
+"""A reply without a transcript that was heard for less than this is not mentioned."""
 _SUMMARY_SHARE = 4
 """At most one part in so many of a seed is summary."""
 
@@ -72,9 +74,10 @@ def going_on(ledger: Ledger, now: float) -> str:
     last words is answered, unless he is still speaking: then he will be answered as always.
     """
     entries = ledger.recent(now, ahead=True)
-    lines = [entry for entry in entries if isinstance(entry, Line) and entry.text.strip()]
-    reply = next((line for line in reversed(lines) if line.speaker is None), None)
+    spoken = [entry for entry in entries if isinstance(entry, Line)]
+    reply = next((line for line in reversed(spoken) if line.speaker is None), None)
     heard_until = float("-inf") if reply is None else _end(reply)
+    lines = [line for line in spoken if line.text.strip()]
     after = [line for line in lines if line.speaker is not None and _end(line) > heard_until]
     if any(line.ended_at is None for line in lines if line.speaker is not None):
         return ""
@@ -82,7 +85,7 @@ def going_on(ledger: Ledger, now: float) -> str:
     if after:
         said = " ".join(line.text.strip() for line in after)
         return words.answer.format(said=said)
-    if reply is not None and reply.lost:
+    if reply is not None and reply.lost and reply in lines:
         return words.go_on.format(heard=_whole_reply(lines, reply))
     found = [entry for entry in entries if isinstance(entry, ToolUse) and entry.at >= heard_until]
     return words.answer.format(said="") if found else ""
@@ -142,6 +145,9 @@ def _pieces(entries: list[Entry], ledger: Ledger) -> list[_Piece]:
         text = entry.text.strip()
         if text and entry.speaker is None:
             pieces.append(_Piece(HistoryItem(role="assistant", text=text), entry))
+        elif entry.speaker is None and entry.heard_ms >= _UNWORDED_MS:
+            note = ledger.settings.words.unworded.format(seconds=f"{entry.heard_ms / 1000:.0f}")
+            pieces.append(_Piece(HistoryItem(role="user", text=note), entry))
         elif text:
             text = f"{ledger.names.of(entry.speaker)}: {text}" if labelled else text
             pieces.append(_Piece(HistoryItem(role="user", text=text), entry))

@@ -16,6 +16,7 @@ from bridge.core.words import Caption
 
 __all__ = ["AgentCaptions", "ClosedReply", "SpeechPosition"]
 
+_WORDLESS_S = 3.0  # after its speech a reply without words is put on record as it is
 _STEP_S = 0.1  # captions follow the speech this closely
 _GRACE_S = 1.0  # text may come this much after the end of its speech
 _MS_PER_CHAR = 65.0  # until the call's own voice is known
@@ -100,6 +101,7 @@ class AgentCaptions:
         self._open: dict[str, _Segment] = {}
         self._closed: dict[str, None] = {}
         self._heard: dict[str, float] = {}  # replies heard to their end, and until when their words may come
+        self._wordless: dict[str, float] = {}  # of these: those that have no words yet, and when they ended
         self._ms_per_char = 0.0
         self._stepped_at = float("-inf")
         self.closed: list[ClosedReply] = []
@@ -116,6 +118,7 @@ class AgentCaptions:
             if not delta:
                 return
             segment = self._open[reply_id] = _Segment(f"agent-{session}-{reply_id}", reply_id)
+            self._wordless.pop(reply_id, None)
             segment.ends_at = self._heard.get(reply_id)
         if len(segment.text) - segment.shown + len(delta) > _AHEAD_CHARS:
             self._stats.dropped_text += 1
@@ -158,6 +161,10 @@ class AgentCaptions:
         if segment is not None:
             segment.generated = not segment.lost
             segment.ends_at = now + _GRACE_S
+        elif reply_id not in self._closed:
+            self._wordless[reply_id] = now
+            if len(self._wordless) > _REMEMBERED:
+                self._record_wordless(next(iter(self._wordless)), now)
 
     def cut(self, reply_id: str, heard_ms: float) -> list[Caption]:
         """The reply was interrupted: show the last word that was heard and close."""
@@ -185,6 +192,9 @@ class AgentCaptions:
             captions += self._show(segment, upto)
             if segment.shown > _PART_CHARS:
                 captions += self._next_part(segment, heard_ms, now)
+        for reply_id, ended_at in tuple(self._wordless.items()):
+            if now >= ended_at + _WORDLESS_S:
+                self._record_wordless(reply_id, now)
         while len(self._open) > _MAX_OPEN:
             oldest = next(iter(self._open.values()))
             self._stats.abandoned_segments += 1
@@ -198,12 +208,14 @@ class AgentCaptions:
             heard_ms = self._speech.heard_ms(segment.reply_id, now)
             upto = self._heard_chars(segment, heard_ms)
             captions += self._close(segment, upto, heard_ms, interrupted=not segment.ended)
+        for reply_id in tuple(self._wordless):
+            self._record_wordless(reply_id, now)
         return captions
 
     def so_far(self, now: float, *, ahead: bool = False) -> list[ClosedReply]:
         """The replies that go on, as far as they were heard by now. Those of which nothing was heard are not there.
 
-        With `ahead`, a reply that was lost is there as far as it will be heard if nobody interrupts: all of its speech.
+        With `ahead`, a reply that was lost is there as far as it will be heard if nobody interrupts.
         """
         found: list[ClosedReply] = []
         for segment in self._open.values():
@@ -220,7 +232,7 @@ class AgentCaptions:
 
     def deadline(self, now_sounding: bool) -> float | None:
         """When to call `release` next."""
-        soonest: float | None = None
+        soonest = min((ended_at + _WORDLESS_S for ended_at in self._wordless.values()), default=None)
         for segment in self._open.values():
             at: float | None = None
             if segment.ended and (segment.text_done or segment.shown < len(segment.text)):
@@ -312,6 +324,13 @@ class AgentCaptions:
             ended_at,
             segment.lost,
         )
+
+    def _record_wordless(self, reply_id: str, now: float) -> None:
+        """It was spoken, and nobody says in which words."""
+        ended_at = self._wordless.pop(reply_id)
+        heard_ms = self._speech.heard_ms(reply_id, now)
+        began_at = ended_at - heard_ms / 1000
+        self.closed.append(ClosedReply(reply_id, "", heard_ms, False, began_at, ended_at))
 
     def _remember(self, reply_id: str) -> None:
         self._closed[reply_id] = None

@@ -144,3 +144,13 @@ def test_the_transcript_names_everybody_and_counts_from_the_beginning_of_the_cal
             interrupted=True,
         ),
     ]
+
+
+def test_a_record_of_few_but_endless_entries_stays_bounded_too() -> None:
+    ledger, stats = ledger_of()
+    for n in range(50):
+        ledger.said(Line(ANN, f"my number is {n} " + "x" * 100_000, float(n), n + 0.5))
+        ledger.tool_called(str(n), "dig", {"text": "y" * 100_000}, n + 0.6)
+    assert sum(len(entry.text) for entry in ledger.lines) <= 2_000_000
+    assert stats.forgotten_entries == 100 - len(ledger.entries) > 50
+    assert stats.folded_entries >= stats.forgotten_entries

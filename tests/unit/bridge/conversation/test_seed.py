@@ -21,6 +21,7 @@ WORDS = MemoryWords(
     tool="<{name} = {result}>",
     tool_failed="<{name} failed>",
     tool_unanswered="<{name} runs>",
+    unworded="<spoke {seconds} s>",
     go_on="on: {heard}",
     answer="answer: {said}",
     exchange="just: {lines}",
@@ -93,6 +94,13 @@ def test_tools_are_facts_where_they_were_used() -> None:
     assert {role for role, text in told(ledger) if text.startswith("<")} == {"user"}
 
 
+def test_a_reply_without_a_transcript_is_told_as_one() -> None:
+    ledger = ledger_of(
+        user(1, "hello"), Line(None, "", 3.0, 5.0, heard_ms=2000.0), Line(None, "", 6.0, 6.1, heard_ms=90.0)
+    )
+    assert told(ledger) == [("user", "hello"), ("user", "<spoke 2 s>")]
+
+
 def test_older_turns_are_summarized_in_front() -> None:
     ledger = ledger_of(*(user(n, f"my number is {n}") for n in range(6)), turns=4)
     assert told(ledger) == [
@@ -155,11 +163,14 @@ def test_a_typed_turn_that_still_waits_for_its_session_is_not_told_twice() -> No
         ([model(1, "Yes?")], [Line(ANN, "I", 3.0)], ""),
         ([user(1, "hello"), ToolUse("1", "price", {}, 3.0, "12", ended_at=4.0)], [], "answer: hello"),
         ([user(1, "hi"), model(3, "Look."), ToolUse("1", "price", {}, 5.0, "12", ended_at=6.0)], [], "answer: "),
+        ([user(1, "hello"), model(3, "")], [], ""),
+        ([user(1, "hello"), model(3, "", lost=True)], [], ""),
         ([], [], ""),
     ],
     ids=[
         "broken off", "broken off and still sounding", "in several parts", "complete", "unanswered", "cut by the user",
-        "a word of assent", "he is still speaking", "a tool before the answer", "a result", "nothing",
+        "a word of assent", "he is still speaking", "a tool before the answer", "a result", "answered in unknown words",
+        "broken off in unknown words", "nothing",
     ],
 )  # fmt: skip
 def test_what_is_owed_after_a_loss(entries: list[Line | ToolUse], open_lines: list[Line], asked: str) -> None:

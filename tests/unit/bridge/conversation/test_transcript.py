@@ -179,6 +179,31 @@ def test_a_lost_written_answer_is_on_record_as_it_was_read() -> None:
     assert (closed.text, closed.lost) == ("aaaa bb", True)
 
 
+def test_a_reply_that_was_heard_to_its_end_without_words_is_on_record_once() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    speech.generated = speech.heard = 900.0
+    captions.heard("r", 10.9)
+    captions.heard("r", 10.9)
+    captions.release(13.0)
+    assert captions.closed == [] and captions.deadline(False) == 13.9
+    captions.release(13.9)
+    (closed,) = captions.closed
+    assert (closed.text, closed.heard_ms, closed.began_at, closed.ended_at) == ("", 900.0, 10.0, 10.9)
+    assert captions.deadline(False) is None
+
+
+def test_words_that_come_after_all_are_on_record_instead() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    speech.generated = speech.heard = 900.0
+    captions.heard("r", 10.9)
+    captions.add(1, "r", "aaaa", final=True)
+    captions.release(11.5)
+    captions.release(20.0)
+    assert [closed.text for closed in captions.closed] == ["aaaa"]
+
+
 @pytest.mark.parametrize("written", [False, True])
 def test_a_reply_that_never_ends_does_not_grow(written: bool) -> None:
     speech, stats = Speech(), ConversationStats()
