@@ -22,6 +22,7 @@ from bridge.core.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
     from bridge.config import Config
+    from bridge.emulate import Vendor
 
 __all__ = ["main"]
 
@@ -222,7 +223,7 @@ def token(room: str, identity: str, name: str, agent: bool, ttl_h: float) -> Non
 
 @main.command()
 @click.argument("vendor", type=click.Choice(["gemini", "openai"]))
-@click.option("--scenario", default="echo", show_default=True, help="TOML file, or the name of a ready one.")
+@click.option("--scenario", help="TOML file, or the name of a ready one; echo unless given.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
 @click.option("--tls", is_flag=True, help="With a self-made certificate (google-genai insists on it).")
@@ -232,10 +233,14 @@ def token(room: str, identity: str, name: str, agent: bool, ttl_h: float) -> Non
 @click.option("--overlap", is_flag=True, help="Let sessions be resumed while their earlier connection is open.")
 @click.option("--chaos", type=int, metavar="SEED", help="Faults by a seeded schedule, printed as they happen.")
 @click.option("--chaos-every", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="Seconds.")
+@click.option("--record", type=click.Path(file_okay=False, path_type=Path), help="Folder for captures.")
+@click.option("--upstream", metavar="URL", help="With --record: pass everything to the real service (wss://...).")
+@click.option("--replay", type=click.Path(path_type=Path), help="Play a capture, or a folder of them, instead.")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Multiple of the recorded pace.")
 @_told
 def emulate(
-    vendor: str,
-    scenario: str,
+    vendor: Vendor,
+    scenario: str | None,
     host: str,
     port: int,
     tls: bool,
@@ -245,13 +250,44 @@ def emulate(
     overlap: bool,
     chaos: int | None,
     chaos_every: float,
+    record: Path | None,
+    upstream: str | None,
+    replay: Path | None,
+    speed: float | None,
 ) -> None:
-    """Serve a local copy of a vendor's realtime protocol, until Ctrl-C."""
-    from bridge.emulate import Listening, emulate, planned
+    """Serve a local copy of a vendor's realtime protocol, until Ctrl-C.
 
-    script = planned(scenario, connect_ms=connect_ms, setup_ms=setup_ms, overlap=overlap)
+    With --record what passes is written down, with --upstream what passes to the real service; with --replay it is
+    played again, and the command ends with 1 if a client did something else than the recorded one.
+    """
+    from bridge.emulate import Listening, emulate, planned, play, proxy
+
     listening = Listening(host=host, port=port, tls=tls, save_certificate=save_certificate)
-    emulate(vendor, script, listening, chaos=chaos, chaos_every_s=chaos_every, tell=click.echo)
+    own = {
+        "--scenario": scenario,
+        "--connect-ms": connect_ms,
+        "--setup-ms": setup_ms,
+        "--overlap": overlap or None,
+        "--chaos": chaos,
+    }
+    if replay is not None:
+        _alone("--replay", {**own, "--record": record, "--upstream": upstream})
+        play(vendor, replay, listening, speed=speed or 1.0, tell=click.echo)
+        return
+    _alone("a scenario", {"--speed": speed})
+    if upstream is not None:
+        _alone("--upstream", own)
+        proxy(vendor, upstream, record, listening, tell=click.echo)
+        return
+    script = planned(scenario or "echo", connect_ms=connect_ms, setup_ms=setup_ms, overlap=overlap)
+    emulate(vendor, script, listening, chaos=chaos, chaos_every_s=chaos_every, record=record, tell=click.echo)
+
+
+def _alone(what: str, others: dict[str, Any]) -> None:
+    """Refuse options that mean nothing beside this one."""
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(option, str(value), f"means nothing with {what}: leave one of them out")
 
 
 @main.command()
