@@ -63,6 +63,7 @@ class _Person:
         self.publication: rtc.LocalTrackPublication | None = None
         self.format = (0, 0)
         self.listening: set[asyncio.Task[None]] = set()
+        self.ears: dict[str, asyncio.Task[None]] = {}
 
     def listen(self) -> None:
         room = self.room
@@ -76,15 +77,20 @@ class _Person:
         room.on("participant_disconnected", lambda who: tell("left_by", identity=who.identity))
         room.register_text_stream_handler("lk.transcription", self._on_caption)
 
-    def _spawn(self, work: Any) -> None:
-        task = self.tasks.create_task(work, name="participant")
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self.tasks.create_task(work, name="participant")
         self.listening.add(task)
         task.add_done_callback(self.listening.discard)
+        return task
 
     def _on_track(self, track: rtc.Track, _: Any, who: rtc.RemoteParticipant) -> None:
         if track.kind == rtc.TrackKind.KIND_AUDIO and who.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
             tell("hears_agent", identity=who.identity, track=track.sid)
-            self._spawn(self._record(track))
+            # A track that was replaced may go on giving silence, which would stand between the sounds of the new one.
+            replaced = self.ears.get(who.identity)
+            if replaced is not None:
+                replaced.cancel()
+            self.ears[who.identity] = self._spawn(self._record(track))
 
     async def _record(self, track: rtc.Track) -> None:
         stream = rtc.AudioStream(track, sample_rate=_HEARD_RATE_HZ, num_channels=1)

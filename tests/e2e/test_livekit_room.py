@@ -302,11 +302,13 @@ async def test_a_reconnect_is_told_and_speech_goes_on(
         from livekit import rtc
 
         for count, scenario in enumerate(("SIMULATE_SIGNAL_RECONNECT", "SIMULATE_FULL_RECONNECT"), start=1):
+            told = len(ann.told)
             await call._connection.room.simulate_scenario(rtc.SimulateScenarioKind.Value(scenario))
             await listener.event(RoomReconnecting, count=count)
             await listener.event(RoomReconnected, count=count, timeout_s=20)
         came = len(listener.audio[ParticipantId("ann")])
         await listener.frames("ann", came + 50)
+        await ann.wait("hears_agent", since=told)  # a voice of its own after the full reconnect
         ours = speechlike(11, RATE_HZ, 3.0)
         await asyncio.sleep(0.5)
         await speak(room, to_pcm(ours))

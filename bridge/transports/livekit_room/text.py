@@ -20,6 +20,9 @@ _CONFIRMED_WITHIN_S = 0.25
 asked (rust-sdks, `LocalParticipant::set_attributes`), misses a quick one (6 of 400 here), and waits 5 s for it. The
 room must not be shown an old state meanwhile."""
 _STATE_TRIES = 4
+_ON_THE_WAY_S = 0.2
+"""The SDK says that it has sent words when its data channel has them, and leaving takes them back: on a busy machine
+the end of the last caption was lost in one goodbye of seven."""
 _OPEN_SEGMENTS = 16
 """Agent segments that may be open at once. One more: the oldest is closed as final, counted."""
 
@@ -43,6 +46,7 @@ class TextWriter:
         self.forced_closes = 0
         self.states_unconfirmed = 0
         """Times that a state was sent and no answer came."""
+        self._sent_at = float("-inf")
         self._room: rtc.Room | None = None
         self._there = asyncio.Event()
         self._track_of = track_of
@@ -117,6 +121,7 @@ class TextWriter:
                 break
         for segment_id in tuple(self._open):
             await self._try(self._close_segment(segment_id), "the end of a transcript")
+        await asyncio.sleep(max(0.0, self._sent_at + _ON_THE_WAY_S - asyncio.get_running_loop().time()))
 
     async def _run_states(self) -> None:
         while True:
@@ -156,6 +161,7 @@ class TextWriter:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await sending
+                self._sent_at = asyncio.get_running_loop().time()
                 return True
         except TimeoutError:
             self.failed += 1

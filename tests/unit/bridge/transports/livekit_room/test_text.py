@@ -221,6 +221,17 @@ async def test_a_send_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @in_fake_time
+async def test_leaving_waits_for_words_that_have_just_gone_out_and_for_no_others() -> None:
+    loop = asyncio.get_running_loop()
+    for rested_s, waited_s in ((0.0, 0.2), (0.15, 0.05), (60.0, 0.0)):
+        async with writing(Room()) as writer:
+            writer.show_caption(Caption("s", None, "Goodbye", True))
+            await asyncio.sleep(rested_s)
+            began = loop.time()
+        assert loop.time() - began == pytest.approx(waited_s)
+
+
+@in_fake_time
 async def test_stopping_sends_what_waits_and_closes_what_is_open() -> None:
     room = Room()
     async with writing(room) as writer:
