@@ -30,6 +30,7 @@ from bridge.transports.livekit_room.tracks import Ear, open_ear
 __all__ = ["Audience", "kind_name", "reason_name"]
 
 _log = logging.getLogger(__name__)
+_ASK_AGAIN_S = (2.0, 4.0, 8.0, 15.0)
 _RETURN_S = 10.0
 """Who seems to leave while we reconnect, or so soon after, is waited for at least so long: when a server restarts,
 everybody has to find it again, and most clients look for it every few seconds."""
@@ -49,6 +50,8 @@ class Audience:
         end: Callable[[EndReason, str], None],
     ) -> None:
         self.failed_subscriptions = 0
+        self.repeated_subscriptions = 0
+        """Tracks asked for once more, since nothing had come of it."""
         self.away = False
         """We are reconnecting ourselves, so nobody is seen and nobody can be missed."""
         self._settings = settings
@@ -66,6 +69,8 @@ class Audience:
         self._deadline: asyncio.TimerHandle | None = None
         self._back_at = float("-inf")
         self._closed_ears_dropped = 0
+        self._asked: dict[str, asyncio.TimerHandle] = {}
+        """Tracks that were asked for and have not come: when to ask again."""
         self._handlers: list[tuple[Any, Callable[..., None]]] = [
             ("participant_connected", self._on_participant),
             ("participant_disconnected", self._on_left),
@@ -116,7 +121,7 @@ class Audience:
             for publication in remote.track_publications.values():
                 if self._members.wants(ParticipantId(remote.identity), publication.sid) and not publication.subscribed:
                     publication.set_subscribed(False)
-                    publication.set_subscribed(True)
+                    self._ask(publication, remote)
         self._arm()
 
     def admits(self, who: ParticipantId) -> bool | None:
@@ -152,6 +157,8 @@ class Audience:
         self._end = lambda *_: None
 
     def _unhook(self) -> None:
+        for sid in tuple(self._asked):
+            self._forget_wish(sid)
         room, self._room = self._room, None
         if room is not None:
             for event, handler in self._handlers:
@@ -228,6 +235,7 @@ class Audience:
 
     def _on_unpublished(self, publication: rtc.RemoteTrackPublication, remote: rtc.RemoteParticipant) -> None:
         who = ParticipantId(remote.identity)
+        self._forget_wish(publication.sid)
         wishes = self._members.withdrawn(who, publication.sid)
         if not any(wish.subscribe for wish in wishes):
             self._stop_hearing(who, publication.sid)
@@ -242,8 +250,35 @@ class Audience:
             if replacing and not wish.subscribe:
                 # The older track is heard until the newer one has come: a replacement leaves no hole.
                 self._retiring[ParticipantId(remote.identity)] = wish.sid
+            elif wish.subscribe:
+                self._ask(publication, remote)
             else:
-                publication.set_subscribed(wish.subscribe)
+                publication.set_subscribed(False)
+
+    def _ask(self, publication: rtc.RemoteTrackPublication, remote: rtc.RemoteParticipant, tries: int = 0) -> None:
+        """Ask for a track, and again if it does not come: on a busy server a wish uttered while joining can be lost,
+        and a caller would never be heard."""
+        publication.set_subscribed(True)
+        sid = publication.sid
+        self._forget_wish(sid)
+        wait_s = _ASK_AGAIN_S[min(tries, len(_ASK_AGAIN_S) - 1)]
+        self._asked[sid] = self._loop.call_later(wait_s, self._ask_again, publication, remote, tries + 1)
+
+    def _ask_again(self, publication: rtc.RemoteTrackPublication, remote: rtc.RemoteParticipant, tries: int) -> None:
+        who = ParticipantId(remote.identity)
+        self._asked.pop(publication.sid, None)
+        if self._room is None or not self._members.wants(who, publication.sid) or self.track_of(who) == publication.sid:
+            return
+        if not self.away:
+            self.repeated_subscriptions += 1
+            _log.warning("%s: track %s did not come: asked for once more", self._settings.room, publication.sid)
+            publication.set_subscribed(False)
+        self._ask(publication, remote, tries)
+
+    def _forget_wish(self, sid: str) -> None:
+        timer = self._asked.pop(sid, None)
+        if timer is not None:
+            timer.cancel()
 
     def _on_subscribed(
         self, track: rtc.Track, publication: rtc.RemoteTrackPublication, remote: rtc.RemoteParticipant
@@ -252,6 +287,7 @@ class Audience:
         if not self._members.wants(who, publication.sid):
             publication.set_subscribed(False)
             return
+        self._forget_wish(publication.sid)
         assert self._group is not None, "events come while the room is open"
         sink = functools.partial(self._hear, who)
         before = self._ears.pop(who, None)

@@ -353,6 +353,7 @@ class RoomCall:
             "rejoins": self._rejoins,
             "rejoin_failures": self._rejoin_failures,
             "failed_subscriptions": self._audience.failed_subscriptions,
+            "repeated_subscriptions": self._audience.repeated_subscriptions,
         }
 
     # Up ----------------------------------------------------------------------------------------------------

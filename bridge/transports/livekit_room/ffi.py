@@ -172,7 +172,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
             if room is not None:
                 room.give(item)
             else:
-                self._to_filters(item)
+                self._to_unbound_room(item)
         elif which in self._with_id:
             for subscriber in tuple(self._one_shots.values()):
                 subscriber.give(item)
@@ -189,6 +189,15 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         for subscriber in tuple(self._with_filter.values()):
             taken |= subscriber.give(item)
         return taken
+
+    def _to_unbound_room(self, item: ffi_pb2.FfiEvent) -> None:
+        # Under the lock: a room that is being bound at this moment stands in one of the two, and must not miss it.
+        with self._lock:
+            room = self._rooms.get(item.room_event.room_handle)
+            if room is None:
+                self._to_filters(item)
+        if room is not None:
+            room.give(item)
 
     def _to_rooms(self, item: ffi_pb2.FfiEvent) -> None:
         for room in tuple(self._rooms.values()):

@@ -90,8 +90,14 @@ class Membership:
         return not self._identities or participant.id in self._identities
 
     def joined(self, participant: Participant) -> bool:
-        """A participant is there. True if admitted, and so worth an event. A phone that rings is waited for."""
+        """A participant is there. True if admitted, and so worth an event. A phone that rings is waited for.
+
+        Told twice of somebody who joins while we do, it keeps what he publishes.
+        """
+        before = self._members.get(participant.id)
         member = self._members[participant.id] = _Member(participant, self.expects(participant))
+        if before is not None:
+            member.microphones, member.wanted = before.microphones, before.wanted
         if member.expected:
             self._deadline = None
             if self._first is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from livekit import rtc
 from bridge.core.words import EndReason, ParticipantJoined, ParticipantLeft, RoomEvent
 from bridge.transports.livekit_room.audience import Audience
 from bridge.transports.livekit_room.settings import LiveKitSettings
+from tests.fakes.fake_time import in_fake_time
 
 
 class Remote:
@@ -19,6 +21,7 @@ class Remote:
 
     def __init__(self, identity: str) -> None:
         self.identity, self.attributes = identity, {"sip.callStatus": "active"}
+        self.track_publications: dict[str, Publication] = {}
 
 
 class Bench:
@@ -57,3 +60,42 @@ async def test_a_phone_number_is_logged_for_debugging_only(caplog: pytest.LogCap
     assert "sip_+15550100" in caplog.text
     bench.audience.forget()
     assert bench.handlers == {}
+
+
+class Publication:
+    kind, source, muted = rtc.TrackKind.KIND_AUDIO, rtc.TrackSource.SOURCE_MICROPHONE, False
+
+    def __init__(self, sid: str) -> None:
+        self.sid = sid
+        self.asked: list[bool] = []
+
+    def set_subscribed(self, subscribed: bool) -> None:
+        self.asked.append(subscribed)
+
+
+@in_fake_time
+async def test_a_track_that_does_not_come_is_asked_for_again_until_it_is_withdrawn() -> None:
+    bench, caller, track = Bench(), Remote("ann"), Publication("TR_1")
+    caller.track_publications = {"TR_1": track}
+    bench.handlers["participant_connected"](caller)
+    bench.handlers["track_published"](track, caller)
+    assert track.asked == [True]
+    await asyncio.sleep(7)
+    assert track.asked == [True, False, True, False, True]
+    assert bench.audience.repeated_subscriptions == 2
+    bench.handlers["track_unpublished"](track, caller)
+    await asyncio.sleep(60)
+    assert bench.audience.repeated_subscriptions == 2
+    bench.audience.forget()
+
+
+@in_fake_time
+async def test_whoever_is_announced_twice_keeps_the_track_that_was_asked_for() -> None:
+    bench, caller, track = Bench(), Remote("ann"), Publication("TR_1")
+    caller.track_publications = {"TR_1": track}
+    bench.handlers["participant_connected"](caller)
+    bench.handlers["track_published"](track, caller)
+    bench.handlers["participant_connected"](caller)
+    await asyncio.sleep(3)
+    assert track.asked == [True, False, True], "it is still wanted"
+    bench.audience.forget()
