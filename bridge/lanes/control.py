@@ -57,7 +57,7 @@ class ControlLane:
             answered=lambda event: self._lane.tool_answered(event),
             free=lambda: self._lane.floor_is_free,
         )
-        self.sessions = OpenSessions(name, make_feed=make_feed, opened=self._opened, gone=self.tools.gone)
+        self.sessions = OpenSessions(name, make_feed=make_feed, opened=self.tools.opened, gone=self.tools.gone)
         self.keeper = SessionKeeper(
             self.sessions,
             name=name,
@@ -109,8 +109,7 @@ class ControlLane:
         self._ended(reason, detail)
 
     def resumption(self, update: ResumptionUpdate) -> None:
-        if self.keeper.resumption(update) and not update.mid_turn:
-            self.tools.desk.handle_issued(update.session, update.handle)
+        self.keeper.resumption(update)
 
     def turn_began(self) -> None:
         self.keeper.turn_began()
@@ -131,9 +130,6 @@ class ControlLane:
 
     def _tool_specs(self) -> tuple[ToolSpec, ...] | None:
         return tuple(tool.spec for tool in self._tools_by_name.values()) or None
-
-    def _opened(self, number: int, handle: str) -> None:
-        self.tools.opened(number, knows=[ticket for ticket, _ in self.tools.desk.known_by(handle)] if handle else ())
 
     @property
     def _lane(self) -> FastLane:

@@ -232,10 +232,9 @@ class SessionKeeper:
 
     # --------------------------------------------------------------------------------------- told by the fast lane
 
-    def resumption(self, update: ResumptionUpdate) -> bool:
-        """Of the leading session. Returns whether the handle is the one that will be used."""
+    def resumption(self, update: ResumptionUpdate) -> None:
+        """Of the leading session."""
         self._handle.update(update)
-        return bool(update.handle) and self._handle.value == update.handle
 
     def turn_began(self) -> None:
         """The leading session has begun a reply."""

@@ -37,11 +37,10 @@ class OpenSessions:
         name: str,
         *,
         make_feed: Callable[[ModelSession], SessionFeed],
-        opened: Callable[[int, str], None],
+        opened: Callable[[int], None],
         gone: Callable[[int], None],
     ) -> None:
-        """Args: opened is told of each session that is ready, and of the handle that it was resumed by; gone, of each
-        that is forgotten."""
+        """Args: opened is told of each session that is ready; gone, of each that is forgotten."""
         self.board = SessionBoard()
         self.closing = False
         """The call is ending: nothing is opened any more."""
@@ -86,7 +85,7 @@ class OpenSessions:
         feed = self._make_feed(session)
         feed.resumed = bool(start.resume)
         self._feeds.add_session(feed)
-        self._opened(number, start.resume)
+        self._opened(number)
         return number
 
     def lead(self, number: int) -> None:

@@ -2,8 +2,8 @@
 
 A call belongs to the session that made it. While that session lives, its results go there by the call's id. When it is
 gone, nothing is stopped: the function runs on, and its result waits (bounded) for the session that leads next. That one
-is told by id where it knows the call, else by a note in words. Should it ask for the same thing again by itself, it is
-given the result that is there or under way: no function runs twice for one wish.
+is told in words, for ids die with their session (docs/decisions). Should it ask for the same thing again by itself, it
+is given the result that is there or under way, under its own id: no function runs twice for one wish.
 
 A result that was sent is kept until the reply to it is complete. If its session is lost before, the next one is told:
 the caller has not heard the answer, and that session knows nothing of it.
@@ -39,7 +39,6 @@ _PATIENCE_S = 5.0
 """A note waits so long for a moment in which nobody speaks, and for the other results of its batch."""
 _LOOK_AGAIN_S = 0.1
 _KEPT = 256
-_KEPT_HANDLES = 64
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):
@@ -97,8 +96,6 @@ Order = RunCall | StopCall | TellByCallId | TellByNote | DropResult
 class DeskStats(msgspec.Struct):
     delivered: int = 0
     """Results that went to the session that had asked."""
-    delivered_late_by_id: int = 0
-    """Results that went to a session resumed after the call was made."""
     delivered_by_note: int = 0
     """Results that the next session was told in words."""
     adopted: int = 0
@@ -143,8 +140,6 @@ class _Errand(msgspec.Struct):
     """Its session was told in words, and never called by itself."""
     doubtful: bool = False
     """It was sent before, to a session that was lost."""
-    resumed: bool = False
-    """Its session knows the call from before it was resumed."""
 
     @property
     def call(self) -> ToolCall:
@@ -171,8 +166,6 @@ class ToolDesk:
         """In the order in which their phase began, as far as it matters: results are told in this order."""
         self._keys: OrderedDict[tuple[int, str], int | None] = OrderedDict()
         """Calls with an id, by session; None: answered. Full: the oldest is forgotten."""
-        self._handles: OrderedDict[str, frozenset[int]] = OrderedDict()
-        """Errands that a session resumed from this handle knows by id."""
         self._living: set[int] = set()
         self._leader: int | None = None
         self._led_since = 0.0
@@ -185,33 +178,9 @@ class ToolDesk:
 
     # --------------------------------------------------------------------------------------------------- sessions
 
-    def opened(self, session: int, now: float, *, knows: Iterable[int] = ()) -> list[Order]:
-        """A session is ready. `knows`: errands that it will take results for by id, see `known_by`."""
+    def opened(self, session: int) -> None:
+        """A session is ready."""
         self._living.add(session)
-        orders: list[Order] = []
-        for ticket in knows:
-            errand = self._errands.get(ticket)
-            if errand is None or errand.session in self._living or errand.phase not in (_Phase.RUNNING, _Phase.WAITING):
-                continue
-            errand.session, errand.resumed = session, True
-            self._remember(session, errand.call, ticket)
-            orders += self._tell_owner(errand, now)
-        return orders
-
-    def known_by(self, handle: str) -> tuple[tuple[int, ToolCall], ...]:
-        """Open errands that were made before this handle was issued, and in whose words."""
-        tickets = sorted(self._handles.get(handle, ()))
-        errands = [self._errands[ticket] for ticket in tickets if ticket in self._errands]
-        return tuple((e.ticket, e.call) for e in errands if e.phase in (_Phase.RUNNING, _Phase.WAITING))
-
-    def handle_issued(self, session: int, handle: str) -> None:
-        """What this session has called until now, a session resumed from `handle` knows. Not for handles of mid-turn:
-        they have lost that turn, and with it its calls."""
-        open_phases = (_Phase.RUNNING, _Phase.WAITING)
-        known = (e.ticket for e in self._errands.values() if e.session == session and e.phase in open_phases)
-        self._handles[handle] = frozenset(known)
-        if len(self._handles) > _KEPT_HANDLES:
-            self._handles.popitem(last=False)
 
     def leads(self, session: int, now: float) -> None:
         """This session has the lead: notes are for it."""
@@ -254,7 +223,7 @@ class ToolDesk:
         else:
             self.stats.adopted += 1
         errand.calls.append(call)
-        errand.session, errand.noted, errand.resumed = call.session, False, False
+        errand.session, errand.noted = call.session, False
         self._remember(call.session, call, errand.ticket)
         if errand.phase is not _Phase.RUNNING:
             self._wait(errand, now)
@@ -297,8 +266,6 @@ class ToolDesk:
             self.stats.redelivered -= errand.doubtful
             if isinstance(order, TellByNote):
                 self.stats.delivered_by_note -= 1
-            elif errand.resumed:
-                self.stats.delivered_late_by_id -= 1
             else:
                 self.stats.delivered -= 1
             self._wait(errand, now)
@@ -322,7 +289,7 @@ class ToolDesk:
         if not ready:
             return orders
         for errand in ready:
-            errand.session, errand.noted, errand.resumed = leader, True, False
+            errand.session, errand.noted = leader, True
             self._told(errand, now)
             self.stats.delivered_by_note += 1
         return [*orders, TellByNote(leader, tuple(errand.parcel for errand in ready))]
@@ -358,7 +325,7 @@ class ToolDesk:
             if errand.call.name != call.name or errand.call.arguments != call.arguments:
                 continue
             # One session that calls twice wants two runs, unless the first call was its predecessor's.
-            if errand.session != call.session or errand.noted or errand.resumed:
+            if errand.session != call.session or errand.noted:
                 return errand
         return None
 
@@ -386,10 +353,7 @@ class ToolDesk:
         """By id, if its result is there and its session lives."""
         if errand.phase is not _Phase.WAITING or errand.session not in self._living:
             return []
-        if errand.resumed:
-            self.stats.delivered_late_by_id += 1
-        else:
-            self.stats.delivered += 1
+        self.stats.delivered += 1
         self._told(errand, now)
         return [TellByCallId(errand.session, errand.parcel)]
 

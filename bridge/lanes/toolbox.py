@@ -73,9 +73,9 @@ class Toolbox:
         """The group owns every task from now on."""
         self._group = group
 
-    def opened(self, session: int, *, knows: Iterable[int] = ()) -> None:
-        """A session is ready. `knows`: tickets of `ToolDesk.known_by` that it takes results for by id."""
-        self._do(self.desk.opened(session, self._now(), knows=knows))
+    def opened(self, session: int) -> None:
+        """A session is ready."""
+        self.desk.opened(session)
 
     def leads(self, session: int) -> None:
         """This session leads."""

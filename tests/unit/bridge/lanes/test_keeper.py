@@ -58,7 +58,7 @@ class Call:
         self.sessions = OpenSessions(
             "test",
             make_feed=lambda session: SessionFeed(session, bus=PCM16_24K, room=PCM16_24K),
-            opened=lambda number, handle: None,
+            opened=lambda number: None,
             gone=lambda number: None,
         )
         self.keeper = SessionKeeper(

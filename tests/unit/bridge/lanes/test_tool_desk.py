@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bridge.lanes.tool_desk import (
     DropResult,
@@ -37,11 +37,10 @@ class Desk:
         stats = self.real.stats
         return {name: getattr(stats, name) for name in stats.__struct_fields__ if getattr(stats, name)}
 
-    def leads(self, session: int) -> list[Order]:
+    def leads(self, session: int) -> None:
         """A new session opens and takes the lead."""
-        orders = self.real.opened(session, self.now)
+        self.real.opened(session)
         self.real.leads(session, self.now)
-        return orders
 
     def call(self, call_id: str, name: str = "dig", session: int = 1, batch: str = "", **arguments: Any) -> list[Order]:
         return self.real.called(ToolCall(session, call_id, name, arguments, batch_id=batch), self.now)
@@ -284,43 +283,6 @@ def test_an_answer_that_broke_off_answers_a_session_that_hears_the_question_agai
     assert desk.stats == {"adopted": 1, "delivered": 2, "redelivered": 1}
 
 
-# ------------------------------------------------------------------------------------------------ resumed by handle
-
-
-def test_a_session_resumed_after_the_call_is_told_by_id(desk: Desk) -> None:
-    ticket = desk.runs("c1")
-    desk.real.handle_issued(1, "h1")
-    later = desk.runs("c2", depth=2)
-    desk.gone(1)
-    desk.returns(ticket)
-    known = desk.real.known_by("h1")
-    assert [call.call_id for _, call in known] == ["c1"]
-    assert told(desk.real.opened(2, desk.now, knows=[ticket for ticket, _ in known])) == [("id", 2, ["c1"], "gold")]
-    desk.real.leads(2, desk.now)
-    desk.returns(later)
-    assert told(desk.wait()) == [("note", 2, ["c2"], "gold")]
-    assert desk.stats == {"delivered_late_by_id": 1, "delivered_by_note": 1}
-
-
-def test_a_resumed_session_that_asks_again_gets_the_one_errand(desk: Desk) -> None:
-    ticket = desk.runs("c1")
-    desk.real.handle_issued(1, "h1")
-    desk.gone(1)
-    desk.real.opened(2, desk.now, knows=[ticket])
-    desk.real.leads(2, desk.now)
-    assert desk.call("c1", session=2) == [], "issued once more by the server"
-    assert desk.call("c9", session=2) == []
-    assert told(desk.returns(ticket)) == [("id", 2, ["c1", "c9"], "gold")]
-
-
-def test_an_answered_call_is_not_known_any_more(desk: Desk) -> None:
-    ticket = desk.runs("c1")
-    desk.real.handle_issued(1, "h1")
-    desk.returns(ticket)
-    assert desk.real.known_by("h1") == ()
-    assert desk.real.known_by("never issued") == ()
-
-
 # ---------------------------------------------------------------------------------------------------- taken back
 
 
@@ -421,7 +383,13 @@ class Interleavings(RuleBasedStateMachine):
         """Deliveries that are allowed by now: one, and one more for each that may have been lost or was asked for."""
         self.unsure: dict[int, set[int]] = {}
         """By session, what it was told and has not answered."""
+        self.unanswered: set[int] = set()
+        """What a session was told that was lost before it answered, and no other one since."""
         self.ids: dict[int, tuple[int, str]] = {}
+
+    @initialize()
+    def a_call_begins(self) -> None:
+        self.a_session_opens(lead=True)
 
     # what the lane does with orders
 
@@ -454,6 +422,7 @@ class Interleavings(RuleBasedStateMachine):
             assert parcel.ticket in self.finished - self.cancelled
             assert parcel.outcome.result == str(parcel.ticket), "its own result"
             self.deliveries[parcel.ticket].append(session)
+            self.unanswered.discard(parcel.ticket)
             self.unsure.setdefault(session, set()).add(parcel.ticket)
 
     def forget(self, session: int) -> None:
@@ -463,16 +432,18 @@ class Interleavings(RuleBasedStateMachine):
             self.leader = None
         for ticket in self.unsure.pop(session, set()):
             self.may[ticket] += 1
+            self.unanswered.add(ticket)
         self.carry_out(self.desk.gone(session, self.now))
 
     # what happens
 
+    @precondition(lambda self: len(self.alive) < 2)
     @rule(lead=st.booleans())
     def a_session_opens(self, lead: bool) -> None:
         self.sessions += 1
         self.known.add(self.sessions)
         self.alive.add(self.sessions)
-        self.carry_out(self.desk.opened(self.sessions, self.now))
+        self.desk.opened(self.sessions)
         if lead:
             self.lead(self.sessions)
 
@@ -499,8 +470,13 @@ class Interleavings(RuleBasedStateMachine):
         self.forget(min(self.known - self.alive))
 
     @precondition(lambda self: self.leader in self.alive)
-    @rule(name=st.sampled_from(["dig", "look"]), depth=st.integers(1, 2), with_id=st.booleans())
-    def the_leader_calls(self, name: str, depth: int, with_id: bool) -> None:
+    @rule(names=st.lists(st.sampled_from(["dig", "look"]), min_size=1, max_size=3), with_id=st.booleans())
+    def the_leader_calls(self, names: list[str], with_id: bool) -> None:
+        for name in names:
+            if self.leader in self.alive:
+                self.call(name, 1, with_id)
+
+    def call(self, name: str, depth: int, with_id: bool) -> None:
         assert self.leader is not None
         self.calls += 1
         call = ToolCall(self.leader, f"c{self.calls}" if with_id else "", name, {"depth": depth})
@@ -595,9 +571,10 @@ class Interleavings(RuleBasedStateMachine):
         for ticket in self.running - self.cancelled:
             assert self.deliveries[ticket], f"errand {ticket} was never told"
             assert len(self.deliveries[ticket]) <= self.may[ticket]
+        assert not self.unanswered - self.cancelled, "a caller was left without the answer"
         assert self.desk.open == 0
         assert not any(isinstance(order, StopCall | DropResult) for order in self.desk.end())
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
