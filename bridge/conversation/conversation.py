@@ -205,6 +205,10 @@ class Conversation:
         """The provider remembers words that nobody heard: only a session seeded from the ledger does not."""
         return self.memory.is_wrong
 
+    def will_hear_again(self) -> None:
+        """The next leader hears once more what the user said since the model's last words."""
+        self._scribe.will_be_heard_again()
+
     def noted(self, text: str, now: float) -> None:
         """The application gives the model this as a typed user turn: it is on record like any other."""
         if text.strip():
@@ -426,6 +430,9 @@ class Conversation:
             spoken = Spoken(
                 spoken.speaker, min(spoken.since, self._reply_began_at - _LEAST_SAID_S), self._reply_began_at
             )
+        again = self.ledger.heard_again() if new and text.strip() else None
+        if again is not None and again.speaker is not None:
+            spoken = Spoken(again.speaker, again.at, again.ended_at)  # the mixer knows nothing of a replay
         self._scribe.user_words(session, turn_id, text, final=final, spoken=spoken, now=now, commands=commands)
         if final and self._turns.inferred and self._turns.user_speaks:
             self._user_stops(now)

@@ -54,6 +54,7 @@ class Ledger:
         self._capacity = capacity
         self._entries: deque[Entry] = deque()
         self._sizes: deque[int] = deque()
+        self._again: list[Line] = []  # the next session will transcribe these once more
         self._chars = 0
         self._told_in_full = 0  # the newest of these, which the summary does not hold
         self._first_speaker: ParticipantId | None = None
@@ -95,6 +96,31 @@ class Ledger:
             self._first_speaker = self._first_speaker or line.speaker
             self.several_speakers = self.several_speakers or line.speaker != self._first_speaker
         self._add(line)
+
+    def will_be_heard_again(self) -> None:
+        """The next session hears, and transcribes, what the user said since the model's last words."""
+        entries = sorted(self._entries, key=_began)
+        lines = [entry for entry in entries if isinstance(entry, Line)]
+        answered = [line.ended_at or line.at for line in lines if line.speaker is None]
+        self._again = [
+            line
+            for line in lines
+            if line.speaker is not None and not line.typed and (line.ended_at or line.at) > max(answered, default=0.0)
+        ]
+
+    def heard_again(self) -> Line | None:
+        """The words of a new turn have come: take out those that they repeat. Returns the first of these lines."""
+        again, self._again = self._again, []
+        first = again[0] if again else None
+        in_summary = len(self._entries) - self._told_in_full
+        for place in range(len(self._entries) - 1, in_summary - 1, -1):
+            if any(self._entries[place] is line for line in again):
+                del self._entries[place]
+                self._chars -= self._sizes[place]
+                del self._sizes[place]
+                self._told_in_full -= 1
+                self.version += 1
+        return first
 
     def tool_called(self, call_id: str, name: str, arguments: dict[str, Any], now: float) -> None:
         self._add(ToolUse(call_id=call_id, name=name, arguments=arguments, at=now))

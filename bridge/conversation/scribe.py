@@ -57,6 +57,11 @@ class Scribe:
             self._awaited_until = None
         _show(self.user.update(session, turn_id, text, final=final, spoken=spoken, now=now), commands)
 
+    def will_be_heard_again(self) -> None:
+        """The next session hears what the user said since the model's last words: it is not said twice."""
+        self.user.will_be_heard_again()
+        self.ledger.will_be_heard_again()
+
     def user_typed(self, participant: ParticipantId, text: str, now: float, *, cuts: bool) -> None:
         """`cuts`: how much was heard of what it cut is told by the next event, and comes first in the record."""
         line = Line(speaker=participant, text=text, at=now, ended_at=now, typed=True)

@@ -26,10 +26,12 @@ class ClosedTurn(msgspec.Struct, frozen=True):
 
 
 class _Turn:
-    __slots__ = ("began_at", "ended_at", "fresh_at", "id", "speaker", "text")
+    __slots__ = ("again", "began_at", "ended_at", "fresh_at", "id", "key", "session", "speaker", "text")
 
-    def __init__(self, segment_id: str, spoken: Spoken) -> None:
-        self.id = segment_id
+    def __init__(self, key: str, session: int, spoken: Spoken) -> None:
+        self.id = self.key = key  # the segment's, which stays, and that of the turn which fills it
+        self.session = session
+        self.again = False  # the next session hears it once more
         self.speaker = spoken.speaker
         self.began_at = spoken.since
         self.ended_at = spoken.until
@@ -64,13 +66,13 @@ class UserCaptions:
         if turn is None:
             if not text.strip() or spoken is None:
                 return []
-            turn = self._open[key] = _Turn(key, spoken)
+            turn = self._open[key] = self._heard_again(key, session) or _Turn(key, session, spoken)
         turn.fresh_at = now
         changed = bool(text) and text != turn.text
         turn.text = text or turn.text
         if final:
             return self._close(turn)
-        captions = [Caption(segment_id=key, speaker=turn.speaker, text=turn.text, final=False)] if changed else []
+        captions = [Caption(segment_id=turn.id, speaker=turn.speaker, text=turn.text, final=False)] if changed else []
         if len(self._open) > _MAX_OPEN:
             self._stats.abandoned_segments += 1
             captions += self._close(next(iter(self._open.values())))
@@ -81,6 +83,11 @@ class UserCaptions:
         for turn in self._open.values():
             if turn.ended_at is None:
                 turn.ended_at = now
+
+    def will_be_heard_again(self) -> None:
+        """The next session hears these turns from their beginning: its words for them take the place of these."""
+        for turn in self._open.values():
+            turn.again = True
 
     def so_far(self) -> list[ClosedTurn]:
         """The turns whose words are not final yet, as far as they are known."""
@@ -102,9 +109,17 @@ class UserCaptions:
     def deadline(self) -> float | None:
         return min((turn.fresh_at + _STALE_TURN_S for turn in self._open.values()), default=None)
 
+    def _heard_again(self, key: str, session: int) -> _Turn | None:
+        """The turn of a lost session that these words repeat; its segment goes on with them."""
+        turn = next((turn for turn in self._open.values() if turn.again and turn.session != session), None)
+        if turn is not None:
+            del self._open[turn.key]
+            turn.key, turn.session, turn.again = key, session, False
+        return turn
+
     def _close(self, turn: _Turn) -> list[Caption]:
-        del self._open[turn.id]
-        self._closed[turn.id] = None
+        del self._open[turn.key]
+        self._closed[turn.key] = None
         if len(self._closed) > _REMEMBERED:
             del self._closed[next(iter(self._closed))]
         ended_at = turn.fresh_at if turn.ended_at is None else turn.ended_at

@@ -353,6 +353,7 @@ class FastLane:
     def rewind(self, frame: int) -> None:
         """The next leader hears the room from this frame on; see `Hearing.rewind`."""
         self.hearing.rewind(frame)
+        self._conversation.will_hear_again()
 
     def doze(self, on: bool) -> None:
         """Nobody leads because nobody speaks: listen for the next word ourselves, and keep it."""

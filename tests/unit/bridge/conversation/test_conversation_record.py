@@ -16,6 +16,7 @@ from bridge.core.commands import SendText
 from bridge.core.words import InterruptRequested, Participant, ParticipantJoined, TextReceived
 from providers.contract import (
     Closed,
+    InputTranscript,
     Interrupted,
     OutputTranscript,
     ReplyStarted,
@@ -111,6 +112,26 @@ def test_a_reply_that_was_complete_when_its_session_was_lost_is_not_gone_on_with
     call.run(5000)
     assert lines(call) == [("model", TEN)]
     assert going_on(call.call.ledger, call.now) == ""
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_turn_that_the_next_session_hears_again_is_on_record_once_and_where_it_was_spoken(final: bool) -> None:
+    call = Playbook(OPENAI).connected()
+    begun = call.now
+    call.happens(UserSpeechStarted(1))
+    call.run(1000)
+    call.happens(UserSpeechStopped(1))
+    call.user_said("t", "a table for", final=final)
+    call.happens(LOST)
+    call.call.will_hear_again()
+    call.happens(SessionReady(2, "s"))
+    call.run(800)
+    call.happens(UserSpeechStarted(2), UserSpeechStopped(2))
+    assert texts(call) == ["a table for"]
+    call.happens(InputTranscript(2, "t", "a table for four", True))
+    assert texts(call) == ["a table for four"]
+    (line,) = call.call.ledger.lines
+    assert (line.at, line.ended_at) == pytest.approx((begun - 0.3, begun + 1.0))
 
 
 def test_typed_turns_of_the_room_and_of_the_application_are_on_record() -> None:

@@ -154,3 +154,24 @@ def test_a_record_of_few_but_endless_entries_stays_bounded_too() -> None:
     assert sum(len(entry.text) for entry in ledger.lines) <= 2_000_000
     assert stats.forgotten_entries == 100 - len(ledger.entries) > 50
     assert stats.folded_entries >= stats.forgotten_entries
+
+
+def test_what_is_heard_again_is_on_record_once() -> None:
+    answered, typed = line(1), Line(ANN, "typed", 4.0, 4.0, typed=True)
+    ledger, _ = ledger_of(answered, line(2, None), line(3), typed, line(5))
+    ledger.will_be_heard_again()
+    before = len(ledger.lines)
+    assert ledger.heard_again() == line(3)
+    after = [entry.at for entry in ledger.lines]
+    assert (before, after) == (5, [1.0, 2.0, 4.0]), "until its words come again they are all there is"
+    assert ledger.heard_again() is None
+    ledger.said(line(6))
+    assert [entry.at for entry in ledger.recent(99.0)] == [1.0, 2.0, 4.0, 6.0]
+
+
+def test_what_the_summary_holds_already_is_not_taken_out() -> None:
+    ledger, _ = ledger_of(line(1), line(2), line(3), turns=1)
+    ledger.will_be_heard_again()
+    ledger.heard_again()
+    assert [entry.at for entry in ledger.lines] == [1.0, 2.0]
+    assert ledger.recent(99.0) == []
