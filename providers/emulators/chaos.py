@@ -193,7 +193,7 @@ _FATAL_MAKERS: dict[str, Callable[[Random], _Parts]] = {
 KINDS = tuple(_MAKERS)
 """A call survives these, if its service comes back."""
 FATAL_KINDS = tuple(_FATAL_MAKERS)
-"""A call ends with these, or goes on with another provider: trying again cannot help."""
+"""The service says that trying again cannot help. A call may end with these, or go on with another provider."""
 
 
 def _known(kinds: Collection[str] | None) -> tuple[str, ...]:
