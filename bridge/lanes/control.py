@@ -68,6 +68,7 @@ class ControlLane:
             health=health,
             failed=self._failed,
             took_lead=self.tools.leads,
+            owes_results=lambda: self.tools.desk.open > 0,
             rng=rng,
         )
         self._name = name

@@ -122,9 +122,11 @@ class SessionKeeper:
         health: HealthBook,
         failed: Callable[[ProviderError], None],
         took_lead: Callable[[int], None],
+        owes_results: Callable[[], bool] = lambda: False,
         rng: random.Random | None = None,
     ) -> None:
-        """Args: models, in the order of preference; failed is told when all are given up; took_lead, of each leader."""
+        """Args: models, in the order of preference; failed is told when all are given up; took_lead, of each leader;
+        owes_results says whether a new leader will be told what tools have returned."""
         self.stats = KeeperStats()
         self.sessions = sessions
         self.model = models[0]
@@ -137,6 +139,7 @@ class SessionKeeper:
         self._health = health
         self._failed = failed
         self._took_lead = took_lead
+        self._owes_results = owes_results
         self._rng = rng or random.Random()
         self._fast: FastPort | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -630,8 +633,8 @@ class SessionKeeper:
         if self.sessions.board.leader != number:
             return  # the first thing that it had to say was its end
         self._lane.watch_speech(False)
-        # Only now is it known what the one before has left unsaid.
-        going_on = self._memory.going_on() if thread.go_on else ""
+        # Only now is it known what the one before has left unsaid. A result that waits makes the model speak anyway.
+        going_on = self._memory.going_on() if thread.go_on and not self._owes_results() else ""
         if going_on:
             self._lane.go_on(going_on)
         self._took_lead(number)
