@@ -13,7 +13,8 @@ from bridge.core.errors import ModelFailed
 from bridge.core.tool import Tool
 from bridge.core.words import EndReason
 from bridge.lanes.fast import FastLane
-from bridge.lanes.keeper import Memory, SessionKeeper
+from bridge.lanes.keeper import SessionKeeper
+from bridge.lanes.keeper_ports import Memory
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.toolbox import Toolbox

@@ -10,21 +10,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 
-from bridge.lanes.open_sessions import Feeds, OpenSessions
+from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
+from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
+from bridge.lanes.succession import Succession
 from bridge.lanes.understudy import Understudy
+from bridge.lanes.wishes import Wishes
 from bridge.sessions.board import Role
 from bridge.sessions.handle import HandleKeeper
 from bridge.sessions.rollover import Rollover, Scene, Step, Way, way_of
-from bridge.sessions.thread import Loose, Thread, take_up
+from bridge.sessions.thread import Thread, take_up
 from providers.contract import (
-    Capabilities,
     Closed,
-    HistoryItem,
     ResumptionUpdate,
     SessionStart,
     SpeechModel,
@@ -41,9 +41,8 @@ from providers.errors import (
     SessionEnded,
 )
 from providers.health import EndpointHealth, HealthBook
-from providers.retry import Backoff
 
-__all__ = ["FastPort", "KeeperStats", "Memory", "SessionKeeper"]
+__all__ = ["SessionKeeper"]
 
 log = logging.getLogger(__name__)
 
@@ -55,56 +54,6 @@ _TOO_SOON = 3
 """So often a handle may be refused because the session before it is not over yet."""
 _DIAL_AT_LAST_S = 0.5
 """At the last safe moment a connection that is still being dialled gets this long."""
-
-
-class KeeperStats(msgspec.Struct):
-    sessions_opened: int = 0
-    sessions_lost: int = 0
-    """Leading sessions that ended without our asking."""
-    connect_failures: int = 0
-    resumes_refused: int = 0
-    changes: int = 0
-    """Leading sessions replaced on purpose, in a quiet moment."""
-    changes_forced: int = 0
-    """The same at the last safe moment, whatever was going on."""
-    changes_put_off: int = 0
-    """A successor was ready, but somebody had begun to speak: closed, and another moment looked for."""
-    failovers: int = 0
-    """The call went on with the next model of its list."""
-    idle_closed: int = 0
-    idle_woken: int = 0
-    longest_leaderless_ms: float = 0.0
-    """The longest time without a leading session, sleep and start apart."""
-
-
-class FastPort(Feeds, Protocol):
-    """What is asked of the fast lane."""
-
-    def rewind(self, frame: int) -> None: ...
-    def watch_speech(self, on: bool) -> None: ...
-    def doze(self, on: bool) -> None: ...
-    def is_quiet(self) -> bool: ...
-    def silent_since(self) -> float: ...
-    def loose_ends(self) -> Loose: ...
-    def go_on(self, instructions: str) -> None: ...
-
-
-class Memory(Protocol):
-    """What the call knows and a new session must be told."""
-
-    @property
-    def version(self) -> int:
-        """Grows with all that is said, called or answered."""
-        ...
-
-    @property
-    def is_wrong(self) -> bool:
-        """The provider remembers words that nobody heard."""
-        ...
-
-    def seed(self, capabilities: Capabilities, *, without_last_turn: bool) -> tuple[HistoryItem, ...]: ...
-    def going_on(self) -> str: ...
-    def last_exchange(self) -> str: ...
 
 
 class SessionKeeper:
@@ -129,14 +78,10 @@ class SessionKeeper:
         owes_results says whether a new leader will be told what tools have returned."""
         self.stats = KeeperStats()
         self.sessions = sessions
-        self.model = models[0]
-        """Of the session that leads, or leads next."""
         self._name = name
-        self._models = tuple(models)
         self._settings = settings
         self._tool_specs = tool_specs
         self._memory = memory
-        self._health = health
         self._failed = failed
         self._took_lead = took_lead
         self._owes_results = owes_results
@@ -151,13 +96,10 @@ class SessionKeeper:
         self._lost: Closed | None = None
         self._led_since = 0.0
         self._leaderless_since: float | None = None
-        self._swap_to: SpeechModel | None = None
-        self._wish: asyncio.Future[None] | None = None
-        self._given_up: dict[str, float] = {}
-        """Endpoint to the time from which this call may ask it again."""
+        self._wishes = Wishes()
+        self._succession = Succession(models, settings, health, self._rng)
         self._overrides = SessionStart()
         self._asleep = False
-        self._backoff = self._patience()
 
     # --------------------------------------------------------------------------------------------------- life
 
@@ -173,9 +115,14 @@ class SessionKeeper:
         self.sessions.closing = True
         if self._task is not None:
             self._task.cancel()
-        self._end_wish(SessionEnded("the call is over"))
+        self._wishes.refuse(SessionEnded("the call is over"))
         await self._understudy.close()
         await self.sessions.close_all()
+
+    @property
+    def model(self) -> SpeechModel:
+        """Of the session that leads, or leads next."""
+        return self._succession.model
 
     # ------------------------------------------------------------------------------------- asked by the application
 
@@ -337,7 +284,7 @@ class SessionKeeper:
     # -------------------------------------------------------------------------------------------- planned changes
 
     def _next_model(self) -> SpeechModel:
-        return self._swap_to or self.model
+        return self._wishes.model or self.model
 
     def _way(self, model: SpeechModel) -> tuple[Way, bool]:
         return way_of(
@@ -350,10 +297,10 @@ class SessionKeeper:
 
     def _not_dialled(self, model: SpeechModel, problem: ProviderError) -> None:
         self.stats.connect_failures += 1
-        self._of(model).failed(problem, self._now())
+        self._succession.health_of(model).failed(problem, self._now())
         self._rollover.prepare_failed(self._now(), self._rng.uniform(0.5, 1.5))
         if isinstance(problem, ProviderRejected):
-            self._end_wish(problem)
+            self._refuse_wish(problem)
         self._stirred.set()
 
     async def _change(self, *, forced: bool) -> None:
@@ -390,7 +337,7 @@ class SessionKeeper:
             if isinstance(problem, ResumeRefused):
                 self._refused()
             if not isinstance(problem, ProviderUnavailable | ResumeRefused):
-                self._end_wish(problem)
+                self._refuse_wish(problem)
             return
         led = self.sessions.board.leader == before
         stale = not self._lane.is_quiet() or self._memory.version != version
@@ -421,25 +368,15 @@ class SessionKeeper:
 
     async def _ask(self, model: SpeechModel | None, reason: str) -> None:
         self._must_be_running()
-        self._end_wish(SessionEnded("another change was asked for meanwhile"))
-        wish = self._wish = asyncio.get_running_loop().create_future()
-        self._swap_to = model
+        granted = self._wishes.make(model)
         self._rollover.want(reason)
         self.wake()
         self._stirred.set()
-        await wish
+        await granted
 
-    def _end_wish(self, problem: ProviderError | None) -> None:
-        """It is granted, or will not be."""
-        wish, self._wish = self._wish, None
-        self._swap_to = None
-        if wish is None or wish.done():
-            return
-        if problem is None:
-            wish.set_result(None)
-            return
-        wish.set_exception(problem)
-        self._rollover.drop_wish()
+    def _refuse_wish(self, problem: ProviderError) -> None:
+        if self._wishes.refuse(problem):
+            self._rollover.drop_wish()
 
     # ----------------------------------------------------------------------------------------------- idle calls
 
@@ -470,19 +407,19 @@ class SessionKeeper:
             return
         cause = lost.error
         if isinstance(cause, ProviderRejected):
-            self._of(self.model).failed(cause, self._now())
+            self._succession.health_of(self.model).failed(cause, self._now())
             self._to_next_model(cause)
             return
         if self._now() - self._led_since >= _HOLDS_AFTER_S:
-            self._backoff.succeeded()
+            self._succession.backoff.succeeded()
             return
         self._handle.lost_soon()
         if not isinstance(cause, ProviderUnavailable):
             cause = ProviderUnavailable(f"session closed with {lost.code}: {cause or lost.reason or 'no reason'}")
-        delay_s = self._backoff.delay_s(cause, self._now())
+        delay_s = self._succession.backoff.delay_s(cause, self._now())
         if delay_s is None:
             self._to_next_model(cause)
-        elif self._backoff.failures > 1:  # one loss is mended at once: the room is waiting
+        elif self._succession.backoff.failures > 1:  # one loss is mended at once: the room is waiting
             await asyncio.sleep(delay_s)
 
     async def _find_leader(self, standby: Standby | None = None, thread: Thread | None = None) -> None:
@@ -510,45 +447,28 @@ class SessionKeeper:
                 if self._is_led():  # the application has given the lead to one of its own
                     await self.sessions.close(number)
                     return
-                self.model = model
+                self._succession.model = model
                 self._give_lead(number, resumed=by_handle, thread=thread or self._thread(by_handle))
                 return
             standby = thread = None
 
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
-        delay_s = self._backoff.delay_s(problem, self._now())
+        delay_s = self._succession.backoff.delay_s(problem, self._now())
         if delay_s is None:
             self._to_next_model(problem)
             return
-        if isinstance(problem, ResumeTooSoon) and self._backoff.failures > _TOO_SOON:
+        if isinstance(problem, ResumeTooSoon) and self._succession.backoff.failures > _TOO_SOON:
             self._refused()  # the provider has not noticed the end of the one before: nobody can wait for that
         log.warning("model not reached call=%s retry_in_s=%.2f: %s", self._name, delay_s, problem)
         await asyncio.sleep(delay_s)
 
-    def _others(self, model: SpeechModel) -> list[SpeechModel]:
-        """Who else of the list may be asked now."""
-        now = self._now()
-        return [
-            other
-            for other in self._models
-            if other is not model
-            and now >= self._given_up.get(other.endpoint, now)
-            and self._of(other).allows(now) == 0
-        ]
-
     def _to_next_model(self, problem: ProviderError) -> None:
         """The model that was tried is given up: the next healthy one of the list. Raises `problem` if there is none."""
-        given_up = self._next_model()
-        if given_up is not self.model:  # the one wished for: back to the one before
-            self._end_wish(problem)
+        if self._next_model() is not self.model:  # the one wished for: the call stays with the one before
+            self._refuse_wish(problem)
             return
-        self._given_up[given_up.endpoint] = self._now() + self._settings.cool_down_s
-        others = self._others(given_up)
-        if not others:
-            raise problem
-        self.model = others[0]
+        given_up = self._succession.give_up(problem, self._now())
         self._handle.forget()
-        self._backoff = self._patience()
         self.stats.failovers += 1
         log.warning(
             "call goes on with another model call=%s from=%s to=%s: %s",
@@ -558,12 +478,6 @@ class SessionKeeper:
     def _refused(self) -> None:
         self.stats.resumes_refused += 1
         self._handle.forget()
-
-    def _patience(self) -> Backoff:
-        return Backoff(self._settings.retry, self._rng, self._of(self.model))
-
-    def _of(self, model: SpeechModel) -> EndpointHealth:
-        return self._health.of(model.endpoint)
 
     # ------------------------------------------------------------------------------------------------- one session
 
@@ -575,7 +489,7 @@ class SessionKeeper:
             history = self._memory.seed(model.capabilities, without_last_turn=thread.without_last_turn)
             start = msgspec.structs.replace(start, history=history)
         self._handle.tried(start.resume)
-        health = self._of(model)
+        health = self._succession.health_of(model)
         await self._until_allowed(model, health)
         try:
             number = await self.sessions.open(model, start, standby)
@@ -595,7 +509,7 @@ class SessionKeeper:
         """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, or another
         model of the list can be asked."""
         while (wait_s := health.begin(self._now())) > 0:
-            if self._others(model) or wait_s > self._settings.retry.give_up_after_s:
+            if self._succession.others(model, self._now()) or wait_s > self._settings.retry.give_up_after_s:
                 said = f"{model.endpoint} has failed too often: nobody asks it for {wait_s:.0f} s"
                 raise ProviderUnavailable(said, retry_after_s=wait_s)
             await asyncio.sleep(wait_s)
@@ -616,7 +530,7 @@ class SessionKeeper:
             self._leaderless_since = None
         if number != self.sessions.board.leader:
             self._led_since = now
-            self.model = self.sessions.model_of(number)
+            self._succession.model = self.sessions.model_of(number)
         if not resumed:
             self._handle.forget()
         thread = thread or Thread()
@@ -638,7 +552,7 @@ class SessionKeeper:
         if going_on:
             self._lane.go_on(going_on)
         self._took_lead(number)
-        self._end_wish(None)
+        self._wishes.grant()
         self._stirred.set()
 
     def _is_led(self) -> bool:

@@ -1,0 +1,57 @@
+"""Which model a call is led by, which one stands in for it, and how long either is asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from bridge.lanes.settings import CallSettings
+from providers.contract import SpeechModel
+from providers.errors import ProviderError
+from providers.health import EndpointHealth, HealthBook
+from providers.retry import Backoff
+
+__all__ = ["Succession"]
+
+
+class Succession:
+    """The models of one call in the order of preference, and what is known of their endpoints. No I/O."""
+
+    def __init__(
+        self, models: Sequence[SpeechModel], settings: CallSettings, health: HealthBook, rng: random.Random
+    ) -> None:
+        self.model = models[0]
+        """Of the session that leads, or leads next."""
+        self._models = tuple(models)
+        self._settings = settings
+        self._health = health
+        self._rng = rng
+        self._given_up: dict[str, float] = {}
+        """Endpoint to the time from which this call may ask it again."""
+        self.backoff = self._patience()
+
+    def health_of(self, model: SpeechModel) -> EndpointHealth:
+        """What all calls of the process know of its endpoint."""
+        return self._health.of(model.endpoint)
+
+    def others(self, model: SpeechModel, now: float) -> list[SpeechModel]:
+        """Who else of the list may be asked now."""
+        rested = [other for other in self._models if now >= self._given_up.get(other.endpoint, now)]
+        return [other for other in rested if other is not model and self.health_of(other).allows(now) == 0]
+
+    def give_up(self, problem: ProviderError, now: float) -> SpeechModel:
+        """The model is given up: the next healthy one of the list takes its place. Returns the one given up.
+
+        Raises: `problem` where there is no other.
+        """
+        given_up = self.model
+        self._given_up[given_up.endpoint] = now + self._settings.cool_down_s
+        others = self.others(given_up, now)
+        if not others:
+            raise problem
+        self.model = others[0]
+        self.backoff = self._patience()
+        return given_up
+
+    def _patience(self) -> Backoff:
+        return Backoff(self._settings.retry, self._rng, self.health_of(self.model))

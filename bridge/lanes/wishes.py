@@ -1,0 +1,44 @@
+"""What the application wants of the next session: another model, or other settings. One wish at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from providers.contract import SpeechModel
+from providers.errors import ProviderError, SessionEnded
+
+__all__ = ["Wishes"]
+
+
+class Wishes:
+    """The wish that is open, if there is one, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.model: SpeechModel | None = None
+        """To be swapped to."""
+        self._granted: asyncio.Future[None] | None = None
+
+    def make(self, model: SpeechModel | None) -> asyncio.Future[None]:
+        """A new wish; the one before it, if it is still open, is refused. Returns what tells how it ends."""
+        self.refuse(SessionEnded("another change was asked for meanwhile"))
+        self.model = model
+        self._granted = asyncio.get_running_loop().create_future()
+        return self._granted
+
+    def grant(self) -> None:
+        """The session that leads is as it was wanted."""
+        granted = self._close()
+        if granted is not None:
+            granted.set_result(None)
+
+    def refuse(self, problem: ProviderError) -> bool:
+        """It will not be granted. Returns whether there was one."""
+        granted = self._close()
+        if granted is not None:
+            granted.set_exception(problem)
+        return granted is not None
+
+    def _close(self) -> asyncio.Future[None] | None:
+        self.model = None
+        granted, self._granted = self._granted, None
+        return None if granted is None or granted.done() else granted
