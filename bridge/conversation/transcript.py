@@ -159,7 +159,6 @@ class AgentCaptions:
             del self._heard[next(iter(self._heard))]
         segment = self._open.get(reply_id)
         if segment is not None:
-            segment.generated = not segment.lost
             segment.ends_at = now + _GRACE_S
         elif reply_id not in self._closed:
             self._wordless[reply_id] = now
@@ -246,8 +245,11 @@ class AgentCaptions:
         return soonest
 
     def _heard_chars(self, segment: _Segment, heard_ms: float) -> int:
-        """How much of the text has been heard: all that is known of it, where it was heard to its end."""
-        if segment.written or (segment.ends_at is not None and not segment.lost):
+        """How much of the text has been heard: all that is known of it, where all of its speech has come and was heard.
+
+        A reply that only ran dry may have been given up in its midst, with text that nobody spoke.
+        """
+        if segment.written or (segment.ends_at is not None and segment.generated):
             return len(segment.text)
         return max(segment.shown, self._audible_chars(segment, heard_ms))
 
@@ -339,7 +341,7 @@ class AgentCaptions:
 
     def _learn(self, segment: _Segment, heard_ms: float) -> None:
         heard_ms -= segment.base_ms
-        if heard_ms < 500 or len(segment.text) < 5 or segment.lost:
+        if heard_ms < 500 or len(segment.text) < 5 or not segment.generated:
             return
         self._see_pace(heard_ms, len(segment.text))
 

@@ -80,6 +80,7 @@ def test_the_voice_of_the_call_is_learnt() -> None:
     captions = AgentCaptions(speech, ConversationStats())
     captions.add(1, "slow", "0123456789", final=True)
     speech.generated = speech.heard = 2000.0
+    captions.generated("slow")
     captions.heard("slow", 1.0)
     captions.release(1.0)
     speech.heard = speech.generated = 0.0
@@ -202,6 +203,16 @@ def test_words_that_come_after_all_are_on_record_instead() -> None:
     captions.release(11.5)
     captions.release(20.0)
     assert [closed.text for closed in captions.closed] == ["aaaa"]
+
+
+def test_text_of_a_reply_that_ran_dry_in_its_midst_is_shown_as_far_as_it_was_spoken() -> None:
+    speech = Speech()
+    captions = AgentCaptions(speech, ConversationStats())
+    captions.add(1, "r", "aaaa bbbb cccc dddd eeee ffff", final=True)
+    speech.generated = speech.heard = 650.0
+    captions.heard("r", 5.0)
+    assert text([*captions.release(5.1), *captions.release(7.0)]) == "aaaa bbbb"
+    assert captions.closed[0].text == "aaaa bbbb"
 
 
 @pytest.mark.parametrize("written", [False, True])
