@@ -19,7 +19,7 @@ ifneq ($(shell test -x $(SERVER) && echo there),there) # nothing there, or a lin
 .PHONY: $(SERVER_READY)
 endif
 
-.PHONY: help install server demo test check lint types unit e2e bench lock docs clean
+.PHONY: help install server demo test check lint types unit e2e bench soak lock docs clean
 
 help:  ## Say what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ e2e: $(INSTALLED) $(SERVER_READY)  ## Only the tests that need a livekit-server
 
 bench: $(INSTALLED) $(SERVER_READY)  ## Measure latency, barge-in, CPU, memory, start: make bench ARGS="latency --rounds 1"
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(INSTALLED) $(SERVER_READY)  ## Half an hour of calls with faults: make soak SOAK_MINUTES=30
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 # uv lives in a folder of its own: a tool for maintainers, not part of the lock that it writes.
 lock: $(INSTALLED)  ## Write both lock files anew from pyproject.toml

@@ -9,7 +9,7 @@ import numpy as np
 from providers.signal import wav
 from providers.signal.resample import Int16Array
 
-__all__ = ["BABBLE_HZ", "write_babble"]
+__all__ = ["BABBLE_HZ", "write_babble", "write_turns"]
 
 BABBLE_HZ = 24_000
 _SYLLABLE_MS = 180
@@ -20,6 +20,16 @@ def write_babble(path: Path, seconds: float) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         wav.write(path, _babble(seconds).tobytes(), BABBLE_HZ)
+    return path
+
+
+def write_turns(path: Path, *, turns: int = 10, speech_s: float = 2.5, pause_s: float = 4.5) -> Path:
+    """The same talk in turns, with room for an answer after each."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        speech = _babble(turns * speech_s).reshape(turns, -1)
+        pauses = np.zeros((turns, int(pause_s * BABBLE_HZ)), np.int16)
+        wav.write(path, np.concatenate((speech, pauses), axis=1).tobytes(), BABBLE_HZ)
     return path
 
 

@@ -23,7 +23,7 @@ from bench.host import HostClock, Load, ProcessClock
 from bench.stage import Plan, Stage
 from bench.talkers import Talkers, build_talker, write_packets
 
-__all__ = ["measure"]
+__all__ = ["Callers", "measure"]
 
 _BARE = "bare"
 _FRAME_MS = 20
@@ -62,7 +62,7 @@ async def measure(stage: Stage, plan: Plan) -> Measure:
     """Run all blocks."""
     babble = write_babble(CACHE / "babble.wav", _TALK_S)
     program = await build_talker()
-    callers = _Callers(str(babble), program, write_packets(babble, CACHE / "babble.opus") if program else None)
+    callers = Callers(str(babble), program, write_packets(babble, CACHE / "babble.opus") if program else None)
     blocks: dict[str, list[_Block]] = {kind: [] for kind in (_BARE, *plan.providers)}
     for _ in range(plan.rounds):
         for calls in plan.calls:
@@ -71,7 +71,7 @@ async def measure(stage: Stage, plan: Plan) -> Measure:
     return _report(blocks, "encoded once, sent by a Go program" if program else "of the SDK, for Go is missing")
 
 
-class _Callers(msgspec.Struct, frozen=True):
+class Callers(msgspec.Struct, frozen=True):
     """Who talks to what is measured."""
 
     babble: str
@@ -91,7 +91,7 @@ class _Callers(msgspec.Struct, frozen=True):
             await people.ask("leave")
 
 
-async def _block(stage: Stage, plan: Plan, kind: str, calls: int, callers: _Callers) -> _Block:
+async def _block(stage: Stage, plan: Plan, kind: str, calls: int, callers: Callers) -> _Block:
     rooms = stage.rooms(calls)
     async with AsyncExitStack() as stack:
         talking = await stack.enter_async_context(callers.enter([stage.seat(room, "caller") for room in rooms]))

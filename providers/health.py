@@ -142,9 +142,12 @@ class EndpointHealth:
             self._open(now, min(error.retry_after_s, settings.longest_open_s))
         else:
             self._failures += 1
-            if self._open_until is not None or self._failures >= settings.failures_to_open:
+            if self._open_for_s or self._failures >= settings.failures_to_open:
                 self._open_for_s = min(settings.longest_open_s, 2 * self._open_for_s or settings.open_s)
                 self._open(now, self._open_for_s)
+            else:
+                # The wait that the endpoint asked for is over: what fails after it is one failure, not a proof.
+                self._open_until = self._probe_until = None
 
     def abandoned(self, now: float) -> None:
         """An attempt was cancelled: whoever waits for what becomes of it may try."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from bench.markers import Capture
 from bench.vendors import VENDORS, Speech
 from bench.workers.serve import Handler, main, until
+from providers.emulators.chaos import ChaosSchedule
 from providers.emulators.server import Connection, EmulatorServer, Message
 from providers.scripted.brain import Brain
 from providers.scripted.hearing import Recording
@@ -21,7 +23,9 @@ _LOG_LIMIT = 4
 
 
 class _Emulator:
-    def __init__(self) -> None:
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._strokes: list[str] = []
         self._server: EmulatorServer | None = None
         self._speech: Speech | None = None
         self._first = 0
@@ -37,6 +41,8 @@ class _Emulator:
             "truncated": self.truncated,
             "harvest": self.harvest,
             "lateness": self.lateness,
+            "chaos": self.chaos,
+            "strokes": self.strokes,
         }
 
     async def start(self, provider: str) -> dict[str, Any]:
@@ -83,6 +89,15 @@ class _Emulator:
             "pid": os.getpid(),
         }
 
+    async def chaos(self, seed: int, every_s: float) -> None:
+        """Let a fault befall one of the sessions every so often, until this process ends."""
+        schedule = ChaosSchedule(seed, every_s=every_s)
+        self._group.create_task(self._running().run_chaos(schedule, self._strokes.append), name="chaos")
+
+    async def strokes(self) -> dict[str, Any]:
+        """Every fault so far, as a line of text."""
+        return {"strokes": self._strokes}
+
     def _on_write(self, message: Message) -> None:
         assert self._speech is not None, "set before the server runs"
         what = self._speech.kind_of(message.data)
@@ -103,4 +118,4 @@ class _Emulator:
 
 
 if __name__ == "__main__":
-    main(lambda _: _Emulator().handlers())
+    main(lambda group: _Emulator(group).handlers())

@@ -138,6 +138,14 @@ def test_what_is_about_one_session_keeps_nobody_away(error: ProviderError) -> No
     assert ill.circuit(5.5) is Circuit.CLOSED, "it answered: it is well"
 
 
+def test_one_failure_after_a_wish_is_one_failure() -> None:
+    health = EndpointHealth(SETTINGS)
+    health.failed(ProviderUnavailable("busy", code=429, retry_after_s=1.0), 0.0)
+    assert health.begin(1.0) == 0
+    health.failed(AWAY, 1.5)
+    assert health.circuit(1.5) is Circuit.CLOSED
+
+
 @pytest.mark.parametrize(
     ("code", "wish_s", "pause_s"), [(429, 7.0, 7.0), (503, 900.0, 20.0), (429, None, 0.0), (1011, 7.0, 0.0)]
 )
