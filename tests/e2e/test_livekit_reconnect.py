@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bridge.core.errors import RoomError
 from bridge.core.words import (
     AgentState,
     Caption,
@@ -295,3 +296,23 @@ async def test_a_frozen_server_is_given_up_and_found_again_when_it_thaws(room_na
         await asyncio.sleep(8)  # nothing that was begun meanwhile throws us out
         await hears_on(listener)
         assert listener.of(RoomEnded) == []
+
+
+async def test_a_join_that_was_given_up_leaves_nobody_in_the_room(room_name: str) -> None:
+    """The native side goes on connecting when its caller has gone, and is let in when the server answers."""
+    from bridge.transports.livekit_room.ffi import hub as hub_of
+
+    hub = hub_of()
+    assert hub is not None
+    before = hub.orphans
+    async with LocalServer() as own:
+        settings = LiveKitSettings(url=own.url, room=room_name, connect_timeout_s=1.0)
+        room = LiveKitRoom(settings, api_key=own.api_key, api_secret=own.api_secret)
+        async with frozen(own):
+            with pytest.raises(RoomError, match="not joined within"):
+                await room.open(TestListener())
+            await room.close()
+        await until(lambda: hub.orphans > before)
+        await asyncio.sleep(1.0)
+        told = await own.ask("ListParticipants", {"room": room_name}, room=room_name)
+        assert told.get("participants", []) == []

@@ -49,6 +49,8 @@ _log = logging.getLogger(__name__)
 _MAX_KEPT_THREADS = 64
 _EAR_LIMIT = 250
 """Frames of one stream that may wait for a stalled loop: 5 s at 20 ms. Full: the oldest goes and is counted."""
+_CLAIM_S = 1.0
+"""In the loop of whoever waits for a room: by then it has taken it."""
 _NATIVE_HEADROOM_MS = 500
 """The native queue is this much larger than we fill it, for its clock may be behind ours."""
 
@@ -125,6 +127,8 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         self._ids = itertools.count(1 << 48)
         self._kept = threading.local()
         self.kept_threads = 0
+        self.orphans = 0
+        """Rooms that were joined after their caller had given up, and left."""
         self._with_id = frozenset(
             field.name
             for field in ffi_pb2.FfiEvent.DESCRIPTOR.fields
@@ -177,12 +181,41 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
             for subscriber in tuple(self._one_shots.values()):
                 subscriber.give(item)
             self._to_filters(item)
+            if which == "connect" and item.connect.HasField("result"):
+                self._see_claimed(item)
             if which in _TO_EVERY_ROOM:
                 self._to_rooms(item)
         else:
             self._to_filters(item)
             if which in _TO_EVERY_ROOM:
                 self._to_rooms(item)
+
+    def _see_claimed(self, item: ffi_pb2.FfiEvent) -> None:
+        """A room was joined; see to it that somebody takes it."""
+        for subscriber in tuple(self._one_shots.values()):
+            try:
+                subscriber.loop.call_soon_threadsafe(subscriber.loop.call_later, _CLAIM_S, self._leave_orphan, item)
+            except RuntimeError:  # its loop is closed
+                continue
+            return
+        self._leave_orphan(item)  # nobody waits for a room any more
+
+    def _leave_orphan(self, item: ffi_pb2.FfiEvent) -> None:
+        """Leave a room whose join was given up while the native side went on with it: it would stay there as a ghost
+        with our identity, and throw out whoever of us joins next, or be thrown out by him."""
+        joined = item.connect.result
+        if any(claimed.handle == joined.room.handle.id for claimed in list(_ffi_client._live_handles)):
+            return
+        self.orphans += 1
+        request = ffi_pb2.FfiRequest()
+        request.disconnect.room_handle = joined.room.handle.id
+        self.client.request(request)
+        for other in joined.participants:
+            self._drop(other.participant.handle.id)
+            for publication in other.publications:
+                self._drop(publication.handle.id)
+        self._drop(joined.local_participant.handle.id)
+        self._drop(joined.room.handle.id)
 
     def _to_filters(self, item: ffi_pb2.FfiEvent) -> bool:
         taken = False
