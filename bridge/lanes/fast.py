@@ -75,6 +75,7 @@ from providers.contract import (
     TurnComplete,
     TurnDetector,
 )
+from providers.errors import ProviderUnavailable
 from providers.signal.vad import EnergyVad
 
 __all__ = ["ControlPort", "FastLane", "FastStats"]
@@ -254,6 +255,8 @@ class FastLane:
             self._spoken_at = now
         if self._dozes and self.hearing.skip_silence():
             self._control.wake()
+        if self._leader is not None and self._is_stalled(now):
+            self.on_session_event(_stalled(self._leader.number))
         # A reply that has run dry in its midst is not over: its next words are on their way, or it is given up soon.
         if self._waiting_for_quiet and self._quiet(now) and not self._more_to_come(now):
             for waiter in self._waiting_for_quiet:
@@ -293,7 +296,7 @@ class FastLane:
         ready = SessionReady(number, feed.session.id, resumed=feed.resumed)
         self._carry_out(self._conversation.handle(ready, now), now)
         for order in self.orders.take_waiting():
-            self.orders.give(order, feed.session)
+            self.orders.give(order, feed.session, now)
 
     def hear(self, numbers: Sequence[int]) -> None:
         """Microphone audio goes to these sessions."""
@@ -428,6 +431,13 @@ class FastLane:
         self.stats.stalled_goodbyes += 1
         return False
 
+    def _is_stalled(self, now: float) -> bool:
+        """The leader was told to speak, and has told us nothing at all since."""
+        since = self.orders.unanswered_since
+        if since is None:
+            return False
+        return now - max(since, self._news_at) > self._conversation.settings.answers.stalled_after_s
+
     def _silent(self, now: float) -> bool:
         """Neither side is heard."""
         vad = self.speech.vad
@@ -489,7 +499,7 @@ class FastLane:
                 if self._room.capabilities.states:
                     self._room.show_state(state)
             case TruncateReply() | InterruptModel() | Respond() | SendText():
-                self.orders.give(command, self.leading)
+                self.orders.give(command, self.leading, now)
             case RunTool(call=call):
                 self._control.run_tool(call)
             case CancelTools(call_ids=call_ids):
@@ -500,3 +510,8 @@ class FastLane:
             case _:
                 assert_never(command)
         self._control.published(command)
+
+
+def _stalled(number: int) -> Closed:
+    said = "told to speak, and nothing has come of it"
+    return Closed(number, 1006, said, ProviderUnavailable(f"session {number} was {said}"))

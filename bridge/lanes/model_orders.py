@@ -38,11 +38,13 @@ class ModelOrders:
     def __init__(self, wanted: Callable[[], None]) -> None:
         """Args: wanted is called when an order waits though nobody leads."""
         self.stats = OrderStats()
+        self.unanswered_since: float | None = None
+        """When the leader was told the first of what it has not begun to answer."""
         self._wanted = wanted
         self._waiting: deque[Respond | SendText] = deque()
         self._unanswered: deque[Respond | SendText] = deque(maxlen=_MOST_DEFERRED)
 
-    def give(self, order: ModelOrder, session: ModelSession | None) -> None:
+    def give(self, order: ModelOrder, session: ModelSession | None, now: float) -> None:
         """Carry it out, or keep what the next leader can do too."""
         if session is None:
             self._defer(order)
@@ -55,11 +57,11 @@ class ModelOrders:
                     session.interrupt()
                 case Respond(instructions=instructions):
                     session.respond(instructions)
-                    self._unanswered.append(order)
+                    self._expect_answer(order, now)
                 case SendText(text=text, respond=respond):
                     session.send_text(text, respond=respond)
                     if respond:
-                        self._unanswered.append(order)
+                        self._expect_answer(order, now)
         except SessionEnded:
             # Between the decision and the deed; its Closed event follows, and then the next leader.
             self._defer(order)
@@ -70,12 +72,14 @@ class ModelOrders:
     def answered(self) -> None:
         """The leading model has begun to answer what it was told."""
         self._unanswered.clear()
+        self.unanswered_since = None
 
     def leader_gone(self) -> None:
         """What it had not begun to answer is for the next one, before what waits already."""
         self.stats.repeated += len(self._unanswered)
         self._waiting.extendleft(reversed(self._unanswered))
         self._unanswered.clear()
+        self.unanswered_since = None
 
     def take_waiting(self) -> list[Respond | SendText]:
         """Somebody leads: what has waited for it, in order."""
@@ -87,6 +91,11 @@ class ModelOrders:
     def open(self) -> tuple[Respond | SendText, ...]:
         """Typed turns and prompts that no model has begun to answer."""
         return (*self._unanswered, *self._waiting)
+
+    def _expect_answer(self, order: Respond | SendText, now: float) -> None:
+        self._unanswered.append(order)
+        if self.unanswered_since is None:
+            self.unanswered_since = now
 
     def _defer(self, order: ModelOrder) -> None:
         if not isinstance(order, Respond | SendText):

@@ -32,6 +32,7 @@ from providers.contract import (
     Capabilities,
     Closed,
     GenerationComplete,
+    InputTranscript,
     ReplyStarted,
     ResumptionUpdate,
     SessionStart,
@@ -40,7 +41,7 @@ from providers.contract import (
     TurnComplete,
     TurnDetector,
 )
-from providers.errors import NeedsNewSession
+from providers.errors import NeedsNewSession, ProviderUnavailable
 from providers.signal.formats import PCM16_24K
 from providers.signal.vad import EnergyVad, VadSettings
 from tests.fakes.hand_model import CAPABILITIES, HandSession
@@ -255,6 +256,26 @@ async def test_prompts_without_a_leader_are_kept_within_bounds(call: Call) -> No
     session = call.lead()
     assert session.told == [("respond", str(number)) for number in range(8, 40)]
     assert call.lane.orders.stats.dropped == 8
+
+
+async def test_a_session_that_does_not_do_what_it_is_told_is_given_up(call: Call) -> None:
+    session = call.lead()
+    call.lane.do(Respond("hello"))
+    call.beats(7800)
+    assert call.control.asked == []
+    call.beats(400)
+    (closed,) = call.control.asked
+    assert isinstance(closed, Closed) and isinstance(closed.error, ProviderUnavailable)
+    assert session.told == [("respond", "hello")]
+
+
+async def test_a_session_that_tells_anything_is_waited_for(call: Call) -> None:
+    session = call.lead()
+    call.lane.do(Respond("hello"))
+    for _ in range(5):
+        call.beats(6000)
+        session.emit(InputTranscript(1, "t", "well", final=False))
+    assert call.control.asked == []
 
 
 async def test_a_prompt_to_a_session_that_just_ended_is_kept_for_the_next(call: Call) -> None:
