@@ -54,7 +54,8 @@ e2e: $(INSTALLED) $(SERVER_READY)  ## Only the tests that need a livekit-server
 bench: $(INSTALLED) $(SERVER_READY)  ## Measure latency, barge-in, CPU, memory, start: make bench ARGS="latency --rounds 1"
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(INSTALLED) $(SERVER_READY)  ## Half an hour of calls with faults: make soak SOAK_MINUTES=30
+soak: $(INSTALLED) $(SERVER_READY)  ## A simulated day, then half an hour of calls with faults
+	@SOAK_HOURS=$${SOAK_HOURS:-24} $(BIN)/python -m pytest -q -s --show-capture=no tests/conformance/test_a_day.py
 	@$(BIN)/python -m bench.soak $(ARGS)
 
 # uv lives in a folder of its own: a tool for maintainers, not part of the lock that it writes.

@@ -1,7 +1,7 @@
 """`make soak`: calls on a real livekit-server whose model sessions meet a fault every 20 s. Does anything grow?
 
-make soak                                 half an hour of five calls
-make soak SOAK_MINUTES=2                  shorter
+make soak                                 a simulated day (about a quarter of an hour), then half an hour of five calls
+make soak SOAK_HOURS=1 SOAK_MINUTES=2     shorter
 make soak ARGS="--calls 2 --seed 7"
 
 Bridges run in this process, and nothing else does: callers, server and emulated services are processes of their own.
