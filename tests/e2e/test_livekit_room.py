@@ -66,6 +66,12 @@ async def speak(room: LiveKitRoom, pcm: bytes, *, piece_ms: int = 100) -> None:
     await asyncio.sleep(room.queued_ms(loop.time()) / 1000)
 
 
+async def all_heard(listener: TestListener, *people: str) -> None:
+    """Until a second more has come of each: what they said is here, however late the jitter buffers run."""
+    for who in people:
+        await listener.frames(who, len(listener.audio[ParticipantId(who)]) + 50)
+
+
 @BOTH_WAYS
 async def test_what_is_said_is_heard_both_ways(
     ffi: str, open_room: RoomFactory, person: PersonFactory, tmp_path: Path
@@ -78,7 +84,7 @@ async def test_what_is_said_is_heard_both_ways(
         saying = ann.start("say", wav=str(write_wav(tmp_path / "a.wav", theirs, 48_000)))
         await speak(room, to_pcm(ours))
         await ann.wait("done", id=saying)
-        await asyncio.sleep(0.4)
+        await all_heard(listener, "ann")
         await ann.do("save", wav=str(tmp_path / "b.wav"))
         up = from_pcm(listener.pcm("ann"))
         assert {len(frame) for frame in listener.audio[ParticipantId("ann")]} == {960}
@@ -169,7 +175,7 @@ async def test_two_people_are_kept_apart(open_room: RoomFactory, person: PersonF
         ]
         for who, number in said:
             await who.wait("done", id=number)
-        await asyncio.sleep(0.4)
+        await all_heard(listener, "ann", "bob")
     wanted = {who: resampled(s, 48_000, RATE_HZ)[int(SETTLE_S * RATE_HZ) :] for who, s in (("ann", one), ("bob", two))}
     for name, other in (("ann", "bob"), ("bob", "ann")):
         assert likeness(wanted[name], from_pcm(listener.pcm(name)), RATE_HZ) >= 0.9
@@ -221,7 +227,7 @@ async def test_any_rate_and_stereo_just_work(
     async with open_room(ffi=ffi) as (_, listener), person("ann", rate_hz=rate_hz, channels=channels) as ann:
         await listener.event(AudioStarted)
         await ann.do("say", wav=str(write_wav(tmp_path / "a.wav", sound, rate_hz, channels)))
-        await asyncio.sleep(0.4)
+        await all_heard(listener, "ann")
         up = from_pcm(listener.pcm("ann"))
     wanted = resampled(sound, rate_hz, RATE_HZ)[int(SETTLE_S * RATE_HZ) :]
     found = find(wanted, up, RATE_HZ)
