@@ -50,6 +50,8 @@ _HOLDS_AFTER_S = 10.0
 """A session that led this long did connect; one that is lost sooner counts as a failed attempt, or a provider that
 accepts and closes at once would be asked again without end."""
 _LOOK_EVERY_S = 0.02
+_GOODBYE_S = 0.5
+"""Nobody hears the room while the old session says goodbye before its handle is used."""
 _TOO_SOON = 3
 """So often a handle may be refused because the session before it is not over yet."""
 _DIAL_AT_LAST_S = 0.5
@@ -348,15 +350,21 @@ class SessionKeeper:
             return
         self._count_change(forced)
         self._give_lead(number, resumed=by_handle, thread=self._thread(by_handle) if stale else thread)
-        if before is not None:
-            await self.sessions.close(before)
+        old = None if before is None else self.sessions.forget(before)
+        if old is not None:
+            self._tasks.create_task(old.close(), name=f"{self._name}:close-session-{old.number}")
 
     async def _end_leader(self, number: int) -> None:
         """Close the leading session and wait for it: its handle is not taken as long as it is open."""
         session = self.sessions.forget(number)
-        if session is not None:
-            self._leaderless_since = self._now()
-            await session.close()
+        if session is None:
+            return
+        self._leaderless_since = self._now()
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await session.close()
+        except TimeoutError:
+            pass  # a goodbye that is cut short ends the connection at once
 
     def _count_change(self, forced: bool) -> None:
         if forced:
