@@ -60,6 +60,11 @@ class OpenSessions:
     def get(self, number: int | None) -> ModelSession | None:
         return None if number is None else self._sessions.get(number)
 
+    def must_get(self, number: int) -> ModelSession:
+        """Raises ValueError if it is not open."""
+        self.must_be_open(number)
+        return self._sessions[number]
+
     def model_of(self, number: int) -> SpeechModel:
         return self._models[number]
 

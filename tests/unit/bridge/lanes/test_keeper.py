@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from bridge.lanes import keeper
+from bridge.lanes import leader_search
 from bridge.lanes.keeper import SessionKeeper
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
@@ -156,7 +156,7 @@ async def test_sessions_that_are_lost_at_once_count_against_the_budget() -> None
 
 
 async def test_a_session_that_held_makes_the_next_loss_a_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "_HOLDS_AFTER_S", 0.0)
+    monkeypatch.setattr(leader_search, "_HOLDS_AFTER_S", 0.0)
     async with call(retry=RetryPolicy(give_up_after_s=0)) as at_work:  # a loss that counted would end the call
         for number in range(1, 6):
             await at_work.leads(number)

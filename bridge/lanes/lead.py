@@ -1,0 +1,174 @@
+"""Gives a session the lead of a call: opens it, tells it what it must know, lets it take up the thread.
+
+How the thread is taken up is decided in `bridge.sessions.thread`; which model is asked, and when, by the callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
+from bridge.lanes.open_sessions import OpenSessions
+from bridge.lanes.settings import CallSettings
+from bridge.lanes.succession import Succession
+from bridge.sessions.handle import HandleKeeper
+from bridge.sessions.thread import Thread, take_up
+from providers.contract import SessionStart, SpeechModel, Standby, ToolSpec
+from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused
+from providers.health import EndpointHealth
+
+__all__ = ["Lead"]
+
+_GOODBYE_S = 0.5
+"""Nobody hears the room while the old session says goodbye before its handle is used."""
+
+
+class Lead:
+    """The lead of one call, and what goes with it from one session to the next: the handle, and changed settings."""
+
+    def __init__(
+        self,
+        sessions: OpenSessions,
+        *,
+        settings: CallSettings,
+        tool_specs: Callable[[], tuple[ToolSpec, ...] | None],
+        memory: Memory,
+        succession: Succession,
+        stats: KeeperStats,
+        owes_results: Callable[[], bool],
+    ) -> None:
+        """Args: owes_results says whether a new leader will be told what tools have returned."""
+        self.handle = HandleKeeper()
+        self.overrides = SessionStart()
+        """What was changed since the call began."""
+        self.since = 0.0
+        """When the session that leads, or led last, was given the lead."""
+        self._sessions = sessions
+        self._settings = settings
+        self._tool_specs = tool_specs
+        self._memory = memory
+        self._succession = succession
+        self._stats = stats
+        self._owes_results = owes_results
+        self._fast: FastPort | None = None
+        self._vacant_since: float | None = None
+
+    def start(self, fast: FastPort) -> None:
+        self._fast = fast
+
+    def is_held(self) -> bool:
+        return self._sessions.board.leader is not None
+
+    # ------------------------------------------------------------------------------------------------------ open
+
+    def session_start(self) -> SessionStart:
+        """As configured, with what was changed since."""
+        tools = self._tool_specs() if self.overrides.tools is None else self.overrides.tools
+        return msgspec.structs.replace(self.overrides, tools=tools)
+
+    def thread(self, by_handle: bool) -> Thread:
+        """How a session that is opened now takes up the thread."""
+        return take_up(self._lane.loose_ends(), by_handle=by_handle, covered=self.handle.covers_all)
+
+    async def open(self, model: SpeechModel, thread: Thread, standby: Standby | None, *, by_handle: bool) -> int:
+        """Open a session that may be given the lead; returns its number.
+
+        Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
+        """
+        start = self.session_start()
+        if by_handle:
+            start = msgspec.structs.replace(start, resume=self.handle.value)
+        else:
+            history = self._memory.seed(model.capabilities, without_last_turn=thread.without_last_turn)
+            start = msgspec.structs.replace(start, history=history)
+        self.handle.tried(start.resume)
+        health = self._succession.health_of(model)
+        await self._until_allowed(model, health)
+        try:
+            number = await self._sessions.open(model, start, standby)
+        except ProviderError as problem:
+            if not isinstance(problem, ResumeRefused):
+                self._stats.connect_failures += 1
+            health.failed(problem, self._now())
+            raise
+        except BaseException:
+            health.abandoned(self._now())
+            raise
+        health.succeeded(self._now())
+        self._stats.sessions_opened += 1
+        return number
+
+    def handle_refused(self) -> None:
+        """The provider does not take it: the next session starts fresh."""
+        self._stats.resumes_refused += 1
+        self.handle.forget()
+
+    async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> None:
+        """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, or another
+        model of the list can be asked."""
+        while (wait_s := health.begin(self._now())) > 0:
+            if self._succession.others(model, self._now()) or wait_s > self._settings.retry.give_up_after_s:
+                said = f"{model.endpoint} has failed too often: nobody asks it for {wait_s:.0f} s"
+                raise ProviderUnavailable(said, retry_after_s=wait_s)
+            await asyncio.sleep(wait_s)
+
+    # -------------------------------------------------------------------------------------------- give and take
+
+    def give(self, number: int, thread: Thread, *, resumed: bool) -> bool:
+        """Give the lead to an open session. False: the first thing that it had to say was its end."""
+        now = self._now()
+        if self._vacant_since is not None:
+            missed_ms = (now - self._vacant_since) * 1000
+            self._stats.longest_leaderless_ms = max(self._stats.longest_leaderless_ms, missed_ms)
+            self._vacant_since = None
+        if number != self._sessions.board.leader:
+            self.since = now
+            self._succession.model = self._sessions.model_of(number)
+        if not resumed:
+            self.handle.forget()
+        # What the successor must know comes before what it hears.
+        note = self._memory.last_exchange() if thread.note else ""
+        if note:
+            self._sessions.must_get(number).send_text(note, respond=False)
+        if thread.rewind_to is not None:
+            self._lane.rewind(thread.rewind_to)
+        self._sessions.lead(number)
+        if self._sessions.board.leader != number:
+            return False
+        self._lane.watch_speech(False)
+        # Only now is it known what the one before has left unsaid. A result that waits makes the model speak anyway.
+        going_on = self._memory.going_on() if thread.go_on and not self._owes_results() else ""
+        if going_on:
+            self._lane.go_on(going_on)
+        return True
+
+    def vacant(self) -> None:
+        """The session that had it is gone: the room waits."""
+        self._vacant_since = self._now()
+
+    async def end(self, number: int) -> None:
+        """Close the leading session and wait for it: its handle is not taken as long as it is open."""
+        session = self._sessions.forget(number)
+        if session is None:
+            return
+        self.vacant()
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await session.close()
+        except TimeoutError:
+            pass  # a goodbye that is cut short ends the connection at once
+
+    def nobody_waits(self) -> None:
+        """Nobody leads because nobody speaks: that time does not count."""
+        self._vacant_since = None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    @property
+    def _lane(self) -> FastPort:
+        assert self._fast is not None, "the lead is given after start()"
+        return self._fast

@@ -1,0 +1,136 @@
+"""Finds a leader for a call that has none: waits, asks again, goes over to the next model while patience lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from bridge.lanes.keeper_ports import KeeperStats
+from bridge.lanes.lead import Lead
+from bridge.lanes.open_sessions import OpenSessions
+from bridge.lanes.succession import Succession
+from bridge.lanes.wishes import Wishes
+from bridge.sessions.thread import Thread
+from providers.contract import Closed, SpeechModel, Standby
+from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused, ResumeTooSoon
+
+__all__ = ["Found", "LeaderSearch"]
+
+log = logging.getLogger(__name__)
+
+_HOLDS_AFTER_S = 10.0
+"""A session that led this long did connect; one that is lost sooner counts as a failed attempt, or a provider that
+accepts and closes at once would be asked again without end."""
+_TOO_SOON = 3
+"""So often a handle may be refused because the session before it is not over yet."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A session that is open and may be given the lead."""
+
+    number: int
+    thread: Thread
+    by_handle: bool
+
+
+class LeaderSearch:
+    """One call's way back to a leader, after a loss or a planned end."""
+
+    def __init__(
+        self,
+        name: str,
+        sessions: OpenSessions,
+        lead: Lead,
+        succession: Succession,
+        wishes: Wishes,
+        stats: KeeperStats,
+    ) -> None:
+        self._name = name
+        self._sessions = sessions
+        self._lead = lead
+        self._succession = succession
+        self._wishes = wishes
+        self._stats = stats
+
+    @property
+    def model(self) -> SpeechModel:
+        """Of the next session: the one wished for, or the one of the call."""
+        return self._wishes.model or self._succession.model
+
+    async def after(self, lost: Closed) -> None:
+        """Wait where the lost session had hardly begun. Raises: what it was lost for, when the patience is over."""
+        cause = lost.error
+        if isinstance(cause, ProviderRejected):
+            self._succession.health_of(self._succession.model).failed(cause, self._now())
+            self._to_next_model(cause)
+            return
+        if self._now() - self._lead.since >= _HOLDS_AFTER_S:
+            self._succession.backoff.succeeded()
+            return
+        self._lead.handle.lost_soon()
+        if not isinstance(cause, ProviderUnavailable):
+            cause = ProviderUnavailable(f"session closed with {lost.code}: {cause or lost.reason or 'no reason'}")
+        delay_s = self._succession.backoff.delay_s(cause, self._now())
+        if delay_s is None:
+            self._to_next_model(cause)
+        elif self._succession.backoff.failures > 1:  # one loss is mended at once: the room is waiting
+            await asyncio.sleep(delay_s)
+
+    async def find(self, standby: Standby | None = None, thread: Thread | None = None) -> Found | None:
+        """Try as long as the retry policy allows, each model of the list in turn: resume if there is a handle, else
+        start fresh with what was said. None: somebody leads, or the call ends.
+
+        Raises: the last error when every model has been given up.
+        """
+        while not self._lead.is_held() and not self._sessions.closing:
+            model = self.model
+            if model is not self._succession.model:
+                self._lead.handle.forget()
+            by_handle = bool(self._lead.handle.value) and model.capabilities.resumption
+            try:
+                told = thread or self._lead.thread(by_handle)
+                number = await self._lead.open(model, told, standby, by_handle=by_handle)
+            except ResumeRefused as problem:
+                if not by_handle:
+                    self._to_next_model(problem)  # of a fresh session there is nothing to refuse
+                self._lead.handle_refused()
+            except ProviderError as problem:
+                if self._lead.is_held():
+                    return None
+                await self._wait_or_go_on(problem)
+            else:
+                if self._lead.is_held():  # the application has given the lead to one of its own
+                    await self._sessions.close(number)
+                    return None
+                self._succession.model = model
+                return Found(number, thread or self._lead.thread(by_handle), by_handle)
+            standby = thread = None
+        return None
+
+    async def _wait_or_go_on(self, problem: ProviderError) -> None:
+        delay_s = self._succession.backoff.delay_s(problem, self._now())
+        if delay_s is None:
+            self._to_next_model(problem)
+            return
+        if isinstance(problem, ResumeTooSoon) and self._succession.backoff.failures > _TOO_SOON:
+            self._lead.handle_refused()  # the provider has not noticed the end of the one before: nobody can wait
+        log.warning("model not reached call=%s retry_in_s=%.2f: %s", self._name, delay_s, problem)
+        await asyncio.sleep(delay_s)
+
+    def _to_next_model(self, problem: ProviderError) -> None:
+        """The model that was tried is given up: the next healthy one of the list. Raises `problem` if there is none."""
+        if self.model is not self._succession.model:  # the one wished for: the call stays with the one before
+            self._wishes.refuse(problem)
+            return
+        given_up = self._succession.give_up(problem, self._now())
+        self._lead.handle.forget()
+        self._stats.failovers += 1
+        log.warning(
+            "call goes on with another model call=%s from=%s to=%s: %s",
+            self._name, given_up.name, self._succession.model.name, problem,
+        )  # fmt: skip
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
