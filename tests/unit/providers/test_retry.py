@@ -88,6 +88,30 @@ def test_no_minute_holds_more_attempts_than_the_budget(
         assert later - earlier >= RetryBudget.WINDOW_S - 1e-6
 
 
+@given(
+    st.floats(0.01, 60),
+    st.floats(0.01, 600),
+    st.floats(0, 3600),
+    st.lists(st.tuples(st.floats(0, 30), st.none() | st.floats(0, 30)), max_size=30),
+    st.integers(),
+)
+def test_each_wait_is_within_its_bounds_and_no_attempt_begins_after_the_patience(
+    base_s: float, longest_s: float, give_up_after_s: float, failures: list[tuple[float, float | None]], seed: int
+) -> None:
+    policy = RetryPolicy(base_s=base_s, longest_s=longest_s, give_up_after_s=give_up_after_s)
+    backoff = Backoff(policy, random.Random(seed))
+    first = now = 100.0
+    for number, (pause, wish_s) in enumerate(failures):
+        now += pause if number else 0.0
+        wait = backoff.delay_s(ProviderUnavailable("away", retry_after_s=wish_s), now)
+        if wait is None:
+            return
+        least = wish_s or 0.0
+        assert least - 1e-9 <= wait <= least + min(longest_s, base_s * 2.0**number) + 1e-9
+        assert now + wait <= first + give_up_after_s + 1e-9
+        now += wait
+
+
 def test_a_crowd_that_gives_up_books_nothing() -> None:
     budget = RetryBudget(10)
     crowd = [Backoff(RetryPolicy(give_up_after_s=30), random.Random(n), budget) for n in range(500)]

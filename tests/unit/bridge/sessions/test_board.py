@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.sessions.board import Role, SessionBoard
 
@@ -64,3 +66,37 @@ def test_numbers_are_never_used_twice() -> None:
     first = board.open()
     board.close(first)
     assert board.open() != first
+
+
+_WISHES = st.lists(
+    st.tuples(st.sampled_from(["open", "lead", "hear", "deafen", "close"]), st.integers(0, 6)), max_size=60
+)
+
+
+@given(_WISHES)
+def test_whatever_is_asked_there_is_one_leader_at_most_and_it_hears(wishes: list[tuple[str, int]]) -> None:
+    board = SessionBoard()
+    minted: list[int] = []
+    led = 0
+    for wish, choice in wishes:
+        if wish == "open" or not minted:
+            minted.append(board.open())
+            continue
+        number, before = minted[choice % len(minted)], board.leader
+        is_open = number in board.open_numbers()
+        if wish == "close":
+            assert board.close(number) is (number == before)
+            assert board.role(number) is Role.CLOSED
+        elif not is_open:
+            with pytest.raises(ValueError, match="not open"):
+                board.lead(number) if wish == "lead" else board.hear(number, True)
+        elif wish == "lead":
+            assert board.lead(number) == (None if number == before else before)
+            assert board.role(number) is Role.LEADING and number in board.hearing()
+            led += number != before
+        else:
+            board.hear(number, wish == "hear" or number == board.leader)
+        leading = [one for one in board.open_numbers() if board.role(one) is Role.LEADING]
+        assert leading == ([] if board.leader is None else [board.leader])
+        assert set(board.hearing()) <= set(board.open_numbers()) <= set(minted)
+    assert len(set(minted)) == len(minted) and board.lead_changes == led
