@@ -76,6 +76,7 @@ class Day:
         self.frames_heard: list[_Count] = []
         self.turns = self.replies = self.faults = 0
         self._heard_before = 0
+        self._mouth = asyncio.Lock()
         self._loud = False
 
     def _opened(self, session: HandSession) -> None:
@@ -128,8 +129,21 @@ class Day:
         if session := self._leader():
             await self._answer(session)
 
+    async def obey(self) -> None:
+        """Who is told to speak speaks: to a nudge, to what a lost session has left unsaid."""
+        while True:
+            await asyncio.sleep(0.3)
+            session = self._leader()
+            if session is not None and any(command in ("respond", "send_text") for command in session.commands):
+                session.told.clear()
+                await self._answer(session)
+
     async def _answer(self, session: HandSession) -> None:
-        """Speech at twice its own speed; it may be cut, or the session be lost, on the way."""
+        """Speech at twice its own speed; it may be cut, or the session be lost, on the way. One at a time."""
+        async with self._mouth:
+            await self._speak(session)
+
+    async def _speak(self, session: HandSession) -> None:
         self.replies += 1
         number, reply = session.number, f"r{self.replies}"
         length = self.random.randrange(5, 40)
@@ -190,6 +204,7 @@ async def live(day: Day, hours: float) -> None:
         living = [
             group.create_task(day.microphone(), name="microphone"),
             group.create_task(day.talk(), name="talk"),
+            group.create_task(day.obey(), name="obey"),
             group.create_task(day.fate(), name="fate"),
         ]
         running = group.create_task(day.bridge.run(), name="run")
@@ -198,12 +213,15 @@ async def live(day: Day, hours: float) -> None:
         await asyncio.sleep(hours * 3600 * 7 / 8)
         assert not running.done(), "the call goes on"
         for task in living:
-            task.cancel()
+            if task.get_name() != "obey":
+                task.cancel()
         day.model.refuse.clear()
         await asyncio.sleep(20)  # whatever has begun is over, and somebody leads
         counters = day.bridge.snapshot().counters
         grown_mb, objects = resident_mb() - warm_mb, len(gc.get_objects()) - warm_objects
         running.cancel()
+        for task in living:
+            task.cancel()
     assert len(asyncio.all_tasks()) == tasks
     print(  # noqa: T201 - for whoever runs it with -s
         f"\n{hours:g} h: {day.turns} turns, {day.faults} faults, {counters['sessions.sessions_opened']} sessions, "
