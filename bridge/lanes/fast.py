@@ -1,16 +1,14 @@
 """The fast lane: 20 ms frames up, speech down, barge-in. Synchronous; it waits for nothing and nobody.
 
 Three doors lead in, each with the time: frames and events of the room, events of the leading session, and the beat.
-What has to wait (tools, opening sessions, ending the call) is handed to the control lane by `ControlPort`.
+What has to wait (tools, opening sessions, ending the call) is handed to the control lane by `fast_ports.ControlPort`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, assert_never
-
-import msgspec
+from typing import assert_never
 
 from bridge.audio.convert import Convert
 from bridge.audio.mix import Mixer
@@ -39,7 +37,6 @@ from bridge.core.words import (
     AudioStarted,
     AudioUnmuted,
     EarlyAudio,
-    EndReason,
     InterruptRequested,
     ParticipantId,
     ParticipantLeft,
@@ -53,6 +50,8 @@ from bridge.core.words import (
     VoiceHeard,
 )
 from bridge.lanes.absence import Absence
+from bridge.lanes.drain import Drain
+from bridge.lanes.fast_ports import ControlPort, FastStats
 from bridge.lanes.model_orders import ModelOrders
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
@@ -78,36 +77,7 @@ from providers.contract import (
 from providers.errors import ProviderUnavailable
 from providers.signal.vad import EnergyVad
 
-__all__ = ["ControlPort", "FastLane", "FastStats"]
-
-_STALLED_S = 3.0
-"""At the end of a call: a reply that was begun and of which nothing has come for so long is not waited for."""
-
-
-class ControlPort(Protocol):
-    """What the fast lane may ask of the control lane. Each call returns at once."""
-
-    def run_tool(self, call: ToolCall) -> None: ...
-    def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None: ...
-    def results_settled(self, session: int) -> None: ...
-    def end_call(self, reason: EndReason, detail: str) -> None: ...
-    def session_closed(self, closed: Closed) -> None: ...
-    def resumption(self, update: ResumptionUpdate) -> None: ...
-    def turn_began(self) -> None: ...
-    def go_away(self, time_left_s: float) -> None: ...
-    def wake(self) -> None: ...
-    def published(self, command: Command) -> None: ...
-
-
-class FastStats(msgspec.Struct):
-    frames_in: int = 0
-    """Frames from the room."""
-    frames_out: int = 0
-    """Bus frames to the leading session."""
-    side_events: int = 0
-    """Events of sessions that do not lead: not acted on."""
-    stalled_goodbyes: int = 0
-    """Calls that ended with a reply begun and never completed."""
+__all__ = ["FastLane"]
 
 
 class FastLane:
@@ -151,9 +121,7 @@ class FastLane:
         self._dozes = False
         self.room_open = True
         """False while the room is being joined: speech waits, for what is played then is lost."""
-        self._waiting_for_quiet: list[asyncio.Future[None]] = []
-        self._news_at = float("-inf")
-        """When the leading session had something to tell, or was first waited for."""
+        self._drain = Drain(conversation, self.stats)
 
     # ------------------------------------------------------------------------------------------ doors of the room
 
@@ -202,7 +170,7 @@ class FastLane:
             elif not isinstance(event, SessionReady):
                 self.stats.side_events += 1
             return
-        now = self._news_at = self._now()
+        now = self._drain.news_at = self._now()
         if isinstance(event, SpeechChunk):
             self.orders.answered()
             self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
@@ -257,12 +225,8 @@ class FastLane:
             self._control.wake()
         if self._leader is not None and self._is_stalled(now):
             self.on_session_event(_stalled(self._leader.number))
-        # A reply that has run dry in its midst is not over: its next words are on their way, or it is given up soon.
-        if self._waiting_for_quiet and self._quiet(now) and not self._more_to_come(now):
-            for waiter in self._waiting_for_quiet:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiting_for_quiet.clear()
+        if self._drain.is_awaited and self._quiet(now):
+            self._drain.room_is_quiet(now)
 
     # --------------------------------------------------------------------------------------- orders from above
 
@@ -412,31 +376,19 @@ class FastLane:
     async def drained(self) -> None:
         """Until the room has heard everything that the model has said so far, and what it is at work on: a tool may be
         running whose result is the goodbye."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._news_at = self._now()
-        self._waiting_for_quiet.append(waiter)
-        await waiter
+        await self._drain.wait(self._now())
 
     # ------------------------------------------------------------------------------------------------- inside
 
     def _now(self) -> float:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
 
-    def _more_to_come(self, now: float) -> bool:
-        """The model is at work, and still tells."""
-        if self._conversation.awaits_tools or not self._conversation.at_work:
-            return self._conversation.at_work
-        if now - self._news_at < _STALLED_S:
-            return True
-        self.stats.stalled_goodbyes += 1
-        return False
-
     def _is_stalled(self, now: float) -> bool:
         """The leader was told to speak, and has told us nothing at all since."""
         since = self.orders.unanswered_since
         if since is None:
             return False
-        return now - max(since, self._news_at) > self._conversation.settings.answers.stalled_after_s
+        return now - max(since, self._drain.news_at) > self._conversation.settings.answers.stalled_after_s
 
     def _silent(self, now: float) -> bool:
         """Neither side is heard."""

@@ -693,7 +693,7 @@ async def test_a_resumed_session_inherits_a_wrong_memory_and_a_fresh_one_does_no
 async def test_a_reply_that_never_ends_holds_the_goodbye_no_longer_than_it_tells(
     room: LoopbackRoom, model: HandModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.lanes.fast._STALLED_S", 0.2)
+    monkeypatch.setattr("bridge.lanes.drain._STALLED_S", 0.2)
     async with RoomBridge(room, model, CallConfig(call=CallSettings(drain_s=60))) as bridge:
         await until(lambda: bridge.leader)
         model.session.emit(ReplyStarted(1, "r1"))
@@ -713,7 +713,7 @@ async def test_a_reply_that_never_ends_holds_the_goodbye_no_longer_than_it_tells
 async def test_a_reply_that_stalls_is_given_up_at_the_end_of_a_call(
     room: LoopbackRoom, model: HandModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.lanes.fast._STALLED_S", 0.2)
+    monkeypatch.setattr("bridge.lanes.drain._STALLED_S", 0.2)
     async with RoomBridge(room, model, CallConfig(call=CallSettings(drain_s=60))) as bridge:
         await until(lambda: bridge.leader)
         model.session.emit(ReplyStarted(1, "r1"))

@@ -1,0 +1,40 @@
+"""What the fast lane counts, and what it asks of the control lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from bridge.core.commands import Command
+from bridge.core.words import EndReason
+from providers.contract import Closed, ResumptionUpdate, ToolCall
+
+__all__ = ["ControlPort", "FastStats"]
+
+
+class ControlPort(Protocol):
+    """What the fast lane may ask of the control lane. Each call returns at once."""
+
+    def run_tool(self, call: ToolCall) -> None: ...
+    def cancel_tools(self, session: int, call_ids: Sequence[str]) -> None: ...
+    def results_settled(self, session: int) -> None: ...
+    def end_call(self, reason: EndReason, detail: str) -> None: ...
+    def session_closed(self, closed: Closed) -> None: ...
+    def resumption(self, update: ResumptionUpdate) -> None: ...
+    def turn_began(self) -> None: ...
+    def go_away(self, time_left_s: float) -> None: ...
+    def wake(self) -> None: ...
+    def published(self, command: Command) -> None: ...
+
+
+class FastStats(msgspec.Struct):
+    frames_in: int = 0
+    """Frames from the room."""
+    frames_out: int = 0
+    """Bus frames to the leading session."""
+    side_events: int = 0
+    """Events of sessions that do not lead: not acted on."""
+    stalled_goodbyes: int = 0
+    """Calls that ended with a reply begun and never completed."""
