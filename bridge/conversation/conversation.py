@@ -19,6 +19,7 @@ from bridge.conversation.scribe import Scribe
 from bridge.conversation.settings import ConversationSettings
 from bridge.conversation.speakers import Speakers, Spoken, WhoSpoke
 from bridge.conversation.stats import ConversationStats
+from bridge.conversation.tool_work import ToolWork
 from bridge.conversation.transcript import SpeechPosition
 from bridge.conversation.turns import Floor, Turns
 from bridge.core.commands import (
@@ -78,12 +79,6 @@ from providers.contract import (
 
 __all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "ConversationStats"]
 
-_KNOWN_CALLS = 256
-_TRAILS_S = 2.0
-"""Where the provider tells nothing of speech: words this soon after a reply began were spoken before it, s."""
-_LEAST_SAID_S = 0.1
-"""Nobody says anything in less, s."""
-
 ConversationEvent = (
     SessionEvent
     | RoomEvent
@@ -127,12 +122,7 @@ class Conversation:
         self._shown: AgentState | None = None
         self._replies = Replies()
         self._interruption = Interruption(self.barge_in, speech, self._replies, self.stats)
-        # By session, with the replies that made them. They outlive their session: the result will be told to the next.
-        self._open_calls: dict[tuple[int, str], str | None] = {}
-        self._known_calls: dict[tuple[int, str], None] = {}
-        self._results_unsettled = False
-        self._told_again_by: float | None = None  # what a lost session left unanswered is told to the next until then
-        self._result_of: tuple[str | None, float] | None = None  # a reply that called, and its speech until the result
+        self._tools = ToolWork(speech.generated_ms, settings.thinking_limit_s)
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
         self._provider_hears = False  # it tells when the user begins and ends
         self._reply_began_at = float("-inf")
@@ -158,9 +148,7 @@ class Conversation:
     @property
     def awaits_tools(self) -> bool:
         """A tool runs, its result waits for a word, or is told to the next session."""
-        if self._open_calls or self._told_again_by is not None:
-            return True
-        return self._result_of is not None and self._turns.thinking
+        return self._tools.runs or self._tools.is_told_again or (self._tools.owes_words and self._turns.thinking)
 
     @property
     def at_work(self) -> bool:
@@ -175,7 +163,7 @@ class Conversation:
     @property
     def results_settled(self) -> bool:
         """All of the model's reply to the results that it was told is here."""
-        return not self._results_unsettled
+        return self._tools.settled
 
     @property
     def unfinished_reply(self) -> str | None:
@@ -186,7 +174,8 @@ class Conversation:
                 return reply_id
         return self._broken_off
 
-    def is_idle(self, now: float) -> bool:
+    @property
+    def is_idle(self) -> bool:
         """Nobody speaks, no answer is owed or being made, no tool runs."""
         return not (self.at_work or self._turns.thinking or self._turns.user_speaks or self._turns.model_speaks)
 
@@ -199,11 +188,6 @@ class Conversation:
     def _is_replying(self) -> bool:
         cut = self._replies.cut
         return any(reply not in cut for reply in self._replies.generating)
-
-    @property
-    def memory_is_dirty(self) -> bool:
-        """The provider remembers words that nobody heard: only a session seeded from the ledger does not."""
-        return self.memory.is_wrong
 
     def will_hear_again(self) -> None:
         """The next leader hears once more what the user said since the model's last words."""
@@ -233,14 +217,13 @@ class Conversation:
     def due(self, now: float) -> list[Command]:
         """What time alone makes due: captions, patience, reminders. Call at `deadline()`; too early does no harm."""
         commands: list[Command] = []
-        if self._told_again_by is not None and now >= self._told_again_by:
-            self._told_again_by = None  # it went otherwise
-        self._turns.due(now, at_work=bool(self._open_calls))
+        self._tools.due(now)
+        self._turns.due(now, at_work=self._tools.runs)
         self._count_speech(now, commands)
         # Where nobody tells when the user stops, he is believed until he is answered.
         told = self._provider_hears or self.settings.barge_in.local
         self._interruption.due(now, commands, user_speaks=self._turns.user_speaks or not told)
-        if self.answers.due(now) and not self._turns.user_speaks and not self._open_calls:
+        if self.answers.due(now) and not self._turns.user_speaks and not self._tools.runs:
             self._turns.thinks(now)
             commands.append(Respond())
         self._scribe.due(now, commands, sounding=bool(self._replies.audible))
@@ -261,7 +244,7 @@ class Conversation:
             self._scribe.deadline(sounding=bool(self._replies.audible)),
             self._greeting.deadline(),
             self.memory.deadline(),
-            self._told_again_by,
+            self._tools.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -343,24 +326,20 @@ class Conversation:
                 self._replies.generating.pop(reply_id, None)
                 self._scribe.agent.generated(reply_id)
                 commands.append(FinishSpeech(reply_id))
-                if self._result_of is None:
-                    self._results_unsettled = False
+                self._tools.reply_generated()
             case TurnComplete(_, reply_id, reason):
                 self._turn_complete(reply_id, reason, now, commands)
             case ToolCall():
                 self._tool_called(event, now, commands)
             case ToolCallCancelled(session, call_ids):
+                self._tools.cancelled(session, call_ids)
                 for call_id in call_ids:
-                    self._open_calls.pop((session, call_id), None)
                     self.ledger.tool_ended(call_id, "", now, cancelled=True)
                 commands.append(CancelTools(call_ids))
             case ToolAnswered(call_id, name, result, error, session, told):
-                caller = self._open_calls.pop((session, call_id or name), None)
+                self._tools.answered(session, call_id, name, told=told)
                 self.ledger.tool_ended(call_id, name, now, result=result, error=error)
-                self._told_again_by = None
                 if told:
-                    self._results_unsettled = True
-                    self._result_of = caller, 0.0 if caller is None else self._speech.generated_ms(caller)
                     self.answers.user_finished(now)  # the model owes an answer to the result
                     self._turns.thinks(now)
             case Closed():
@@ -424,12 +403,8 @@ class Conversation:
             self._turns.user_starts(now, inferred=True)
             self.answers.user_speaks()
         # An empty transcript takes its turn too: it was a cough.
-        spoken = self._speakers.of_words(now) if new and (text.strip() or final) else None
-        if spoken is not None and spoken.since - self._reply_began_at < _TRAILS_S and not self._provider_hears:
-            # Words that trail in behind the beginning of a reply are those that it answers.
-            spoken = Spoken(
-                spoken.speaker, min(spoken.since, self._reply_began_at - _LEAST_SAID_S), self._reply_began_at
-            )
+        answered_at = None if self._provider_hears else self._reply_began_at
+        spoken = self._speakers.of_words(now, answered_at) if new and (text.strip() or final) else None
         again = self.ledger.heard_again() if new and text.strip() else None
         if again is not None and again.speaker is not None:
             spoken = Spoken(again.speaker, again.at, again.ended_at)  # the mixer knows nothing of a replay
@@ -442,7 +417,7 @@ class Conversation:
         self.stats.replies += 1
         self._reply_began_at = now
         self._broken_off = None
-        self._result_of = None
+        self._tools.reply_started()
         self.barge_in.reply_started(reply_id, now)
         self._interruption.reply_started(reply_id)
         self._replies.started(reply_id)
@@ -459,34 +434,23 @@ class Conversation:
             self._replies.generating.pop(reply_id, None)
             commands.append(FinishSpeech(reply_id))
             self._scribe.agent.turn_done(reply_id, now)
-            if self._result_of is not None:
-                caller, said_ms = self._result_of
-                # One turn may go on after a result, or end with the call and leave the answer to a turn of its own.
-                if reply_id != caller or self._speech.generated_ms(reply_id) > said_ms:
-                    self._result_of = None
-            if self._result_of is None:
-                self._results_unsettled = False
+            self._tools.turn_complete(reply_id)
         else:
             self._replies.generating.clear()
         empty = reply_id is None or (
             reply_id not in self._replies.with_content and self._speech.generated_ms(reply_id) == 0
         )
-        if empty and reason != "interrupted" and not self._open_calls:
+        if empty and reason != "interrupted" and not self._tools.runs:
             self.answers.turn_was_empty(now)
             if not self._replies.generating:
                 self._turns.rests()
         self._scribe.release(now, commands)
 
     def _tool_called(self, call: ToolCall, now: float, commands: list[Command]) -> None:
-        key = call.session, call.call_id or call.name
-        if call.call_id and key in self._known_calls:
-            commands.append(RunTool(call))  # a repetition, perhaps of an answered call: who runs the tools counts it
+        if not self._tools.called(call.session, call.call_id, call.name, call.reply_id):
+            commands.append(RunTool(call))  # a repetition: who runs the tools counts it
             return
-        self._known_calls[key] = None
-        if len(self._known_calls) > _KNOWN_CALLS:
-            del self._known_calls[next(iter(self._known_calls))]
         self.stats.tool_calls += 1
-        self._open_calls[key] = call.reply_id
         self.ledger.tool_called(call.call_id, call.name, call.arguments, now)
         if call.reply_id is not None:
             self._replies.has_content(call.reply_id)
@@ -528,11 +492,10 @@ class Conversation:
             self._scribe.agent.lost(reply_id)
         self._replies.generating.clear()
         self.memory.session_ended()
-        if self._results_unsettled:
-            self._result_of = None, 0.0  # the next session is told, and owes the words to it
-            self._told_again_by = now + self.settings.thinking_limit_s
+        self._tools.session_ended(now)
+        if not self._tools.settled:
             self._turns.thinks(now)
-        elif not self._open_calls:
+        elif not self._tools.runs:
             self._turns.rests()
 
     # -------------------------------------------------------------------------------------------------- interruption
@@ -557,10 +520,10 @@ class Conversation:
     # ------------------------------------------------------------------------------------------------------ workings
 
     def _idle(self, now: float) -> bool:
-        """Nobody speaks, nothing sounds, nothing is being made or owed, no tool runs."""
+        """Nothing sounds, is being said or waits to be, either."""
         return (
-            self._turns.floor is Floor.NOBODY
-            and not (self._replies.audible or self._turns.thinking or self.answers.owed or self.at_work)
+            self.is_idle
+            and not (self._replies.audible or self.answers.owed)
             and self._speech.drained(now)
             and not self._scribe.user.so_far()
         )

@@ -17,6 +17,8 @@ WhoSpoke = Callable[[float, float], ParticipantId | None]
 _BEFORE_S = 3.0  # without events for speech: words belong to what was heard this long before they came
 _LATENCY_S = 0.3  # a detector tells the start a little after it
 _WAITS_S = 12.0  # for the transcript of a turn
+_TRAILS_S = 2.0  # without events for speech: words this soon after a reply began were spoken before it
+_LEAST_SAID_S = 0.1  # nobody says anything in less
 _MAX_TURNS = 8
 
 
@@ -67,8 +69,18 @@ class Speakers:
                 self._turns.append((self._began_at, now))
             self._began_at = None
 
-    def of_words(self, now: float) -> Spoken:
-        """Who said the words of a turn that come now for the first time, and when."""
+    def of_words(self, now: float, answered_at: float | None = None) -> Spoken:
+        """Who said the words of a turn that come now for the first time, and when.
+
+        Args: answered_at is when the model's last reply began, where the provider tells nothing of speech.
+        """
+        spoken = self._of_turn(now)
+        if answered_at is None or spoken.since - answered_at >= _TRAILS_S:
+            return spoken
+        # Words that trail in behind the beginning of a reply are those that it answers.
+        return Spoken(spoken.speaker, min(spoken.since, answered_at - _LEAST_SAID_S), answered_at)
+
+    def _of_turn(self, now: float) -> Spoken:
         while self._turns and now - self._turns[0][1] > _WAITS_S:
             self._turns.popleft()
         if self._turns:

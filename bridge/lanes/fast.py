@@ -329,7 +329,7 @@ class FastLane:
     def is_quiet(self) -> bool:
         """Nobody speaks, nothing sounds, waits to be heard or is being made, no tool runs."""
         now = self._now()
-        return self._silent(now) and self._conversation.is_idle(now) and not self.hearing.is_behind
+        return self._silent(now) and self._conversation.is_idle and not self.hearing.is_behind
 
     def silent_since(self) -> float:
         """When somebody was heard last, or something sounded, on the loop's clock."""

@@ -210,7 +210,7 @@ def answered(call: Playbook) -> Playbook:
 
 
 def dirty(call: Playbook) -> bool:
-    return call.call.memory_is_dirty
+    return call.call.memory.is_wrong
 
 
 def notes(call: Playbook) -> list[SendText]:
