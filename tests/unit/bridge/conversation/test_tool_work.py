@@ -20,15 +20,20 @@ def told(speech: Speech) -> ToolWork:
     return work
 
 
+def owed(work: ToolWork) -> set[str]:
+    """What the call still waits for."""
+    waits = {"a tool": work.runs, "words": work.owes_words, "a reply": not work.settled, "telling": work.is_told_again}
+    return {name for name, on in waits.items() if on}
+
+
 def test_a_call_runs_until_it_is_answered_or_cancelled() -> None:
     work = ToolWork(Speech().generated_ms, told_again_within_s=10.0)
     work.called(1, "c1", "weather", None)
     work.called(1, "c2", "weather", None)
     work.answered(1, "c1", "weather", told=False)
-    assert work.runs
+    assert owed(work) == {"a tool"}
     work.cancelled(1, ["c2"])
-    assert not work.runs
-    assert work.settled and not work.owes_words
+    assert owed(work) == set()
 
 
 def test_a_call_is_new_once_even_after_its_answer_unless_it_has_no_id() -> None:
@@ -42,30 +47,30 @@ def test_the_turn_that_called_settles_the_result_only_if_it_says_more() -> None:
     speech = Speech(r1=500.0)
     work = told(speech)
     work.turn_complete("r1")
-    assert work.owes_words and not work.settled
+    assert owed(work) == {"words", "a reply"}
     speech["r1"] = 600.0
     work.turn_complete("r1")
-    assert not work.owes_words and work.settled
+    assert owed(work) == set()
 
 
 def test_a_new_reply_to_the_result_settles_it_when_all_of_it_is_here() -> None:
     work = told(Speech(r1=500.0))
     work.reply_generated()
-    assert not work.settled  # that was still the reply that called
+    assert owed(work) == {"words", "a reply"}  # that was still the reply that called
     work.reply_started()
-    assert not work.owes_words and not work.settled
+    assert owed(work) == {"a reply"}
     work.reply_generated()
-    assert work.settled
+    assert owed(work) == set()
 
 
 def test_an_unsettled_result_is_told_again_after_the_end_of_its_session_but_not_awaited_for_ever() -> None:
     work = told(Speech())
     work.session_ended(5.0)
-    assert work.is_told_again and work.owes_words and work.deadline() == 15.0
+    assert owed(work) == {"telling", "words", "a reply"} and work.deadline() == 15.0
     work.due(14.9)
-    assert work.is_told_again
+    assert "telling" in owed(work)
     work.due(15.0)
-    assert not work.is_told_again and work.deadline() is None
+    assert "telling" not in owed(work) and work.deadline() is None
 
 
 def test_a_settled_result_is_not_told_again() -> None:
@@ -73,4 +78,4 @@ def test_a_settled_result_is_not_told_again() -> None:
     work.reply_started()
     work.reply_generated()
     work.session_ended(5.0)
-    assert not work.is_told_again
+    assert owed(work) == set()
