@@ -248,7 +248,7 @@ async def test_what_was_being_said_when_the_server_died_is_heard_when_it_is_back
     places = [place.at_s for place in found if place.correlation >= 0.6]
     assert places == sorted(places)
     assert counters["absence.absences"] == 1
-    assert counters["control.sessions_lost"] == counters["playout.refused_chunks"] == 0
+    assert counters["sessions.sessions_lost"] == counters["playout.refused_chunks"] == 0
     assert 0 < counters["playout.repeated_ms"] < 1500
 
 

@@ -109,6 +109,7 @@ class Audience:
         """The connection is given up: nobody is heard. Who was there is remembered, since most will be there again."""
         self.away = True
         self._unhook()
+        self._members.disconnected()
         self._retiring.clear()
         for who in tuple(self._ears):
             self._stop_hearing(who)

@@ -104,6 +104,12 @@ class Membership:
                 self._first = participant.id
         return member.admitted
 
+    def disconnected(self) -> None:
+        """Our own connection is over, and every track with it. Who is there is asked for his tracks in the next."""
+        for member in self._members.values():
+            member.microphones.clear()
+            member.wanted = None
+
     def changed(self, participant: Participant, now: float) -> tuple[bool | None, list[TrackWish]]:
         """Attributes changed. Returns the new admission if that changed, else None; and what to subscribe to."""
         member = self._members.get(participant.id)

@@ -29,6 +29,7 @@ class Bench:
         self.handlers: dict[str, Callable[..., None]] = {}
         self.told: list[RoomEvent] = []
         self.ended: list[tuple[EndReason, str]] = []
+        self.remote_participants: dict[str, Remote] = {}
         room: Any = self
         self.audience = Audience(
             LiveKitSettings(room="lobby", close_on="participant_left"),
@@ -98,4 +99,22 @@ async def test_whoever_is_announced_twice_keeps_the_track_that_was_asked_for() -
     bench.handlers["participant_connected"](caller)
     await asyncio.sleep(3)
     assert track.asked == [True, False, True], "it is still wanted"
+    bench.audience.forget()
+
+
+@in_fake_time
+async def test_whoever_is_still_there_after_our_own_loss_is_asked_for_the_same_track_in_the_new_room() -> None:
+    bench, caller, track = Bench(), Remote("ann"), Publication("TR_1")
+    caller.track_publications = {"TR_1": track}
+    bench.handlers["participant_connected"](caller)
+    bench.handlers["track_published"](track, caller)
+    bench.audience.lose()
+    again = Publication("TR_1")
+    caller.track_publications = {"TR_1": again}
+    room: Any = bench
+    bench.remote_participants = {"ann": caller}
+    bench.audience.listen(room, None)  # type: ignore[arg-type]
+    bench.audience.greet()
+    assert again.asked == [True]
+    assert [type(event) for event in bench.told] == [ParticipantJoined]
     bench.audience.forget()
