@@ -13,6 +13,7 @@ from livekit.rtc.participant import PublishTrackError
 from bridge.core.errors import RoomError
 from bridge.transports.livekit_room import ffi
 from bridge.transports.livekit_room.refusal import refusal
+from bridge.transports.livekit_room.sdk_log import redact_tokens
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from bridge.transports.livekit_room.tracks import Voice, publish
 
@@ -48,7 +49,7 @@ class Connection:
         try:
             await self.room.connect(settings.url, token, options)
         except rtc.ConnectError as error:
-            raise refusal(ffi.redact_tokens(error.message), settings, credential) from None
+            raise refusal(redact_tokens(error.message), settings, credential) from None
         if self._hub is not None:
             self._hub.bind(self.room)
 

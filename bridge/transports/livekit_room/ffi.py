@@ -1,4 +1,6 @@
-"""The one place that touches private parts of the LiveKit SDK. Everything here has a public stand-in in `tracks`.
+"""Our own dispatch of native events in place of the LiveKit SDK's. Touches its private parts, as `native_audio` does.
+
+Nothing else does; both have a public stand-in in `tracks`.
 
 What it mends (livekit 1.2.x): the SDK tries each native event on each subscriber's filter and wakes every room for
 the completion of every captured frame, so the cost of a frame grows with the number of calls. Here frames go to their
@@ -18,43 +20,35 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from livekit import rtc
 from livekit.rtc import _ffi_client, _utils
 from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, participant_pb2
 from livekit.rtc.version import __version__ as _sdk_version
 
-from bridge.transports.livekit_room.playclock import PlayClock
-
 __all__ = [
-    "FrameSink",
+    "EAR_LIMIT",
+    "Ear",
     "Hub",
-    "NativeEar",
-    "NativeVoice",
+    "Inbox",
+    "Voice",
     "abandon",
     "client_protocol",
     "hub",
     "live_handles",
     "newest_token",
-    "redact_tokens",
     "shape_problem",
 ]
-
-FrameSink = Callable[[bytes, float], None]
-"""Called in the event loop with one frame (int16 mono) and the loop's time."""
 
 _log = logging.getLogger(__name__)
 
 _MAX_KEPT_THREADS = 64
-_EAR_LIMIT = 250
+EAR_LIMIT = 250
 """Frames of one stream that may wait for a stalled loop: 5 s at 20 ms. Full: the oldest goes and is counted."""
 _CLAIM_S = 1.0
 """In the loop of whoever waits for a room: by then it has taken it."""
-_NATIVE_HEADROOM_MS = 500
-"""The native queue is this much larger than we fill it, for its clock may be behind ours."""
 
-_MEDIA = frozenset({"audio_stream_event", "video_stream_event", "capture_audio_frame"})
 _TO_EVERY_ROOM = frozenset({"publish_track", "unpublish_track", "rpc_method_invocation"})
 """What `rtc.Room` needs beyond its own room events; it picks its own by id or handle."""
 
@@ -77,7 +71,35 @@ class _Subscriber:
         return True
 
 
-class _Inbox:
+class Ear(Protocol):
+    """Takes the frames of one native stream."""
+
+    inbox: Inbox | None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def arrived(self, frame: audio_frame_pb2.OwnedAudioFrameBuffer) -> None:
+        """On a native thread."""
+        ...
+
+    def deliver(self, now: float) -> None:
+        """In the loop: the oldest frame, if there is one."""
+        ...
+
+    def discard(self) -> None:
+        """The loop is closed: release what waits."""
+        ...
+
+
+class Voice(Protocol):
+    """Sends speech off to the native side."""
+
+    def captured(self, capture_id: int, error: str) -> None:
+        """On a native thread: a capture has reached the queue, or failed."""
+        ...
+
+
+class Inbox:
     """Frames that wait for one event loop. One wake-up for all that arrive before its next turn."""
 
     __slots__ = ("_awake", "_ears", "loop", "users", "wakeups")
@@ -86,10 +108,10 @@ class _Inbox:
         self.loop = loop
         self.users = 0
         self.wakeups = 0
-        self._ears: deque[NativeEar] = deque()
+        self._ears: deque[Ear] = deque()
         self._awake = False
 
-    def put(self, ear: NativeEar) -> None:
+    def put(self, ear: Ear) -> None:
         """On a native thread."""
         self._ears.append(ear)
         if not self._awake:
@@ -119,9 +141,9 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         self._one_shots: dict[int, _Subscriber] = {}
         self._rooms: dict[int, _Subscriber] = {}
         self._bound: dict[int, int] = {}
-        self._ears: dict[int, NativeEar] = {}
-        self._captures: dict[int, NativeVoice] = {}
-        self._inboxes: dict[asyncio.AbstractEventLoop, _Inbox] = {}
+        self._ears: dict[int, Ear] = {}
+        self._captures: dict[int, Voice] = {}
+        self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
         self._opening = 0
         self._early: deque[ffi_pb2.FfiEvent] = deque()
         self._ids = itertools.count(1 << 48)
@@ -241,7 +263,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         taken = self._to_filters(item)  # a stream of the SDK's own
         if taken or not event.HasField("frame_received"):
             return
-        if self._opening and len(self._early) < _EAR_LIMIT:
+        if self._opening and len(self._early) < EAR_LIMIT:
             # The native side may be faster than the answer that tells us the handle.
             self._early.append(item)
         else:
@@ -284,11 +306,11 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         if queue is not None:
             self.unsubscribe(queue)
 
-    def open_ear(self, ear: NativeEar, request: ffi_pb2.FfiRequest) -> int:
+    def open_ear(self, ear: Ear, request: ffi_pb2.FfiRequest) -> int:
         """Start a native stream whose frames go to `ear`. Returns its handle."""
         inbox = self._inboxes.get(ear.loop)
         if inbox is None:
-            inbox = self._inboxes[ear.loop] = _Inbox(ear.loop)
+            inbox = self._inboxes[ear.loop] = Inbox(ear.loop)
         inbox.users += 1
         ear.inbox = inbox
         self._opening += 1
@@ -307,7 +329,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
                 self._drop(self._early.popleft().audio_stream_event.frame_received.frame.handle.id)
         return handle
 
-    def close_ear(self, ear: NativeEar, handle: int) -> None:
+    def close_ear(self, ear: Ear, handle: int) -> None:
         self._ears.pop(handle, None)
         self._drop(handle)
         if ear.inbox is not None:
@@ -320,7 +342,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         """Release a native object."""
         self._drop(handle)
 
-    def expect_capture(self, voice: NativeVoice) -> int:
+    def expect_capture(self, voice: Voice) -> int:
         """An id under which the completion of a capture will come to `voice`."""
         capture_id = next(self._ids)
         self._captures[capture_id] = voice
@@ -339,194 +361,6 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
             "one_shots": len(self._one_shots),
             "filters": len(self._with_filter),
         }
-
-
-class NativeEar:
-    """Frames of one remote track, converted natively to mono at one rate and length."""
-
-    def __init__(self, hub: Hub, track: rtc.Track, *, rate_hz: int, frame_ms: int, sink: FrameSink) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.inbox: _Inbox | None = None
-        self.dropped_frames = 0
-        self._hub = hub
-        self._sink: FrameSink | None = sink
-        self._frames: deque[tuple[int, int, int]] = deque()
-        # A native stream ends when the handle of its track goes.
-        self._track: rtc.Track | None = track
-        request = ffi_pb2.FfiRequest()
-        request.new_audio_stream.track_handle = track._ffi_handle.handle
-        request.new_audio_stream.type = audio_frame_pb2.AudioStreamType.AUDIO_STREAM_NATIVE
-        request.new_audio_stream.sample_rate = rate_hz
-        request.new_audio_stream.num_channels = 1
-        request.new_audio_stream.frame_size_ms = frame_ms
-        request.new_audio_stream.queue_size_frames = 0
-        self._handle: int | None = hub.open_ear(self, request)
-
-    def arrived(self, frame: audio_frame_pb2.OwnedAudioFrameBuffer) -> None:
-        """On a native thread: only noted here; copied and released in the loop."""
-        if len(self._frames) >= _EAR_LIMIT:
-            self.dropped_frames += 1
-            try:
-                self._hub.drop(self._frames.popleft()[2])
-            except IndexError:  # the loop was quicker
-                pass
-        info = frame.info
-        self._frames.append((info.data_ptr, info.samples_per_channel * info.num_channels * 2, frame.handle.id))
-        inbox = self.inbox
-        if inbox is not None:
-            inbox.put(self)
-
-    def deliver(self, now: float) -> None:
-        """In the loop: hand the oldest frame to the sink."""
-        try:
-            address, size, handle = self._frames.popleft()
-        except IndexError:  # dropped or closed meanwhile
-            return
-        pcm = ctypes.string_at(address, size)
-        self._hub.drop(handle)
-        if self._sink is not None:
-            self._sink(pcm, now)
-
-    def discard(self) -> None:
-        """Release what waits."""
-        while True:
-            try:
-                _, _, handle = self._frames.popleft()
-            except IndexError:
-                return
-            self._hub.drop(handle)
-
-    async def aclose(self) -> None:
-        """Stop the stream. Safe to call twice."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
-            self._sink = None
-            self._hub.close_ear(self, handle)
-            self.discard()
-            self._track = None
-
-
-class NativeVoice:
-    """Speech into a native queue without waiting: a capture is sent off and its completion noted by id.
-
-    Full: what would not fit is dropped, `dropped_ms` counts it.
-    """
-
-    def __init__(self, hub: Hub, *, rate_hz: int, queue_ms: int) -> None:
-        self.source = rtc.AudioSource(rate_hz, 1, queue_size_ms=queue_ms + _NATIVE_HEADROOM_MS)
-        self.dropped_ms = 0.0
-        self.errors = 0
-        self._hub = hub
-        self._loop = asyncio.get_running_loop()
-        self._bytes_per_s = rate_hz * 2
-        self._clock = PlayClock(queue_ms / 1000)
-        self._pending: set[int] = set()
-        self._fence: frozenset[int] | None = None
-        self._held: list[bytes] = []
-        self._closed = False
-        self._request = ffi_pb2.FfiRequest()
-        self._capture = self._request.capture_audio_frame
-        self._capture.source_handle = self.source._ffi_handle.handle
-        self._capture.buffer.sample_rate = rate_hz
-        self._capture.buffer.num_channels = 1
-
-    def push(self, pcm: bytes, now: float) -> None:
-        """Queue int16 mono speech of any length."""
-        if self._closed or len(pcm) < 2:
-            return
-        duration_s = len(pcm) / self._bytes_per_s
-        if not self._clock.push(duration_s, now):
-            self.dropped_ms += duration_s * 1000
-            return
-        if self._fence is not None:
-            self._held.append(pcm)
-        else:
-            self._send(pcm)
-
-    def _send(self, pcm: bytes) -> None:
-        capture_id = self._hub.expect_capture(self)
-        self._pending.add(capture_id)
-        buffer = self._capture.buffer
-        buffer.samples_per_channel = len(pcm) // 2
-        # The native side copies before the request returns, so the bytes need not live longer than this call.
-        buffer.data_ptr = ctypes.cast(ctypes.c_char_p(pcm), ctypes.c_void_p).value or 0
-        self._capture.request_async_id = capture_id
-        answer = self._hub.client.request(self._request)
-        if answer.capture_audio_frame.async_id != capture_id:  # an SDK that picks its own ids
-            self._hub.forget_capture(capture_id)
-            self._pending.discard(capture_id)
-
-    def captured(self, capture_id: int, error: str) -> None:
-        """On a native thread: a capture has reached the queue, or failed."""
-        self._pending.discard(capture_id)
-        if error:
-            self.errors += 1
-        fence = self._fence
-        if fence is not None and fence.isdisjoint(self._pending):
-            try:
-                self._loop.call_soon_threadsafe(self._lift)
-            except RuntimeError:  # the loop is closed, so the call is over
-                pass
-
-    def clear(self) -> None:
-        """Silence at once. Captures still on their way to the queue are waited for, and cleared too."""
-        self._clock.clear()
-        self._held.clear()
-        if self._closed:
-            return
-        self.source.clear_queue()
-        if self._pending:
-            # What was sent off a moment ago may reach the queue after it was cleared. Later speech is held back,
-            # for less than a millisecond as a rule, until that has happened and been cleared again.
-            self._fence = frozenset(self._pending)
-            self._lift()
-
-    def _lift(self) -> None:
-        if self._fence is None or not self._fence.isdisjoint(self._pending):
-            return
-        self._fence = None
-        if self._closed:
-            return
-        self.source.clear_queue()
-        held, self._held = self._held, []
-        for pcm in held:
-            self._send(pcm)
-
-    def queued_s(self, now: float) -> float:
-        """Pushed and not yet played, s."""
-        return self._clock.queued_s(now)
-
-    async def aclose(self) -> None:
-        """Release the source. Safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._fence = None
-            for capture_id in tuple(self._pending):
-                self._hub.forget_capture(capture_id)
-            self._pending.clear()
-            await self.source.aclose()
-
-
-_JWT = re.compile(r"\beyJ[\w-]*={0,2}\.[\w-]+={0,2}(\.[\w-]*={0,2})?")
-
-
-def redact_tokens(text: str) -> str:
-    """The text with every token in it replaced: the server's refusals quote the token they refuse."""
-    return _JWT.sub("[token]", text)
-
-
-class _SdkLogFilter(logging.Filter):
-    """No token in the log, and no alarm about nothing."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "Attempted to drop unknown FFI handle" in message:
-            # Leaving a room, the native side (1.2.1) drops the handle of every track that it ever announced there.
-            # Those of people who left before are gone with their Python objects; nothing is leaked, or freed twice.
-            return False
-        if "eyJ" in message:
-            record.msg, record.args = redact_tokens(message), ()
-        return True
 
 
 def shape_problem() -> str | None:
@@ -592,6 +426,3 @@ def abandon(room: rtc.Room) -> None:
 def live_handles() -> int:
     """Native objects that Python holds now."""
     return sum(not handle.disposed for handle in list(_ffi_client._live_handles))
-
-
-logging.getLogger("livekit").addFilter(_SdkLogFilter())

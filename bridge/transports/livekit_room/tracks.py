@@ -9,6 +9,7 @@ from typing import Protocol
 from livekit import rtc
 
 from bridge.transports.livekit_room import ffi
+from bridge.transports.livekit_room.native_audio import FrameSink, NativeEar, NativeVoice
 from bridge.transports.livekit_room.playclock import PlayClock
 from bridge.transports.livekit_room.settings import LiveKitSettings
 
@@ -108,13 +109,13 @@ class PublicEar:
     """Frames of one remote track from `AudioStream`. Full: the SDK drops the oldest silently."""
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, track: rtc.Track, *, rate_hz: int, frame_ms: int, sink: ffi.FrameSink
+        self, tasks: asyncio.TaskGroup, track: rtc.Track, *, rate_hz: int, frame_ms: int, sink: FrameSink
     ) -> None:
         self.dropped_frames = 0
         self._stream = rtc.AudioStream(
             track, sample_rate=rate_hz, num_channels=1, frame_size_ms=frame_ms, capacity=5000 // frame_ms
         )
-        self._sink: ffi.FrameSink | None = sink
+        self._sink: FrameSink | None = sink
         self._loop = asyncio.get_running_loop()
         self._reader: asyncio.Task[None] | None = tasks.create_task(self._read(), name=f"livekit:ear:{track.sid}")
 
@@ -135,16 +136,16 @@ class PublicEar:
 def open_voice(hub: ffi.Hub | None, tasks: asyncio.TaskGroup, settings: LiveKitSettings) -> Voice:
     """The voice of one call. It drains in real time from the first push on, published or not."""
     if hub is not None:
-        return ffi.NativeVoice(hub, rate_hz=settings.output_rate_hz, queue_ms=settings.queue_ms)
+        return NativeVoice(hub, rate_hz=settings.output_rate_hz, queue_ms=settings.queue_ms)
     return PublicVoice(tasks, rate_hz=settings.output_rate_hz, queue_ms=settings.queue_ms)
 
 
 def open_ear(
-    hub: ffi.Hub | None, tasks: asyncio.TaskGroup, track: rtc.Track, settings: LiveKitSettings, sink: ffi.FrameSink
+    hub: ffi.Hub | None, tasks: asyncio.TaskGroup, track: rtc.Track, settings: LiveKitSettings, sink: FrameSink
 ) -> Ear:
     """Hear a subscribed track: stereo is mixed and any rate converted natively."""
     if hub is not None:
-        return ffi.NativeEar(hub, track, rate_hz=settings.input_rate_hz, frame_ms=settings.frame_ms, sink=sink)
+        return NativeEar(hub, track, rate_hz=settings.input_rate_hz, frame_ms=settings.frame_ms, sink=sink)
     return PublicEar(tasks, track, rate_hz=settings.input_rate_hz, frame_ms=settings.frame_ms, sink=sink)
 
 

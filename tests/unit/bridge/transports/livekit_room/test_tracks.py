@@ -10,6 +10,7 @@ import pytest
 
 from bridge.audio.playout import PlayoutSettings
 from bridge.transports.livekit_room import ffi
+from bridge.transports.livekit_room.native_audio import NativeVoice
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from bridge.transports.livekit_room.tracks import PublicVoice, open_voice
 
@@ -76,7 +77,7 @@ async def test_what_does_not_fit_and_what_is_refused_is_counted() -> None:
         voice.push(bytes(4800), loop.time())
 
 
-@pytest.mark.parametrize(("hub", "kind"), [(None, PublicVoice), (ffi.hub(), ffi.NativeVoice)])
+@pytest.mark.parametrize(("hub", "kind"), [(None, PublicVoice), (ffi.hub(), NativeVoice)])
 async def test_the_way_is_chosen_by_the_hub(hub: ffi.Hub | None, kind: type) -> None:
     async with asyncio.TaskGroup() as tasks:
         voice = open_voice(hub, tasks, LiveKitSettings(room="r"))
