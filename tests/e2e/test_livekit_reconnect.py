@@ -298,7 +298,7 @@ async def test_a_frozen_server_is_given_up_and_found_again_when_it_thaws(room_na
         assert listener.of(RoomEnded) == []
 
 
-async def test_a_join_that_was_given_up_leaves_nobody_in_the_room(room_name: str) -> None:
+async def test_a_join_that_was_given_up_leaves_nobody_in_the_room_and_ends_no_other_call(room_name: str) -> None:
     """The native side goes on connecting when its caller has gone, and is let in when the server answers."""
     from bridge.transports.livekit_room.ffi import hub as hub_of
 
@@ -313,6 +313,13 @@ async def test_a_join_that_was_given_up_leaves_nobody_in_the_room(room_name: str
                 await room.open(TestListener())
             await room.close()
         await until(lambda: hub.orphans > before)
-        await asyncio.sleep(1.0)
+        terminated: list[bool] = []
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, terminated.append, True)
+        try:
+            await asyncio.sleep(20)  # the native side waits 15 s for a room to be declared ready, and then gives us up
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+        assert not terminated
         told = await own.ask("ListParticipants", {"room": room_name}, room=room_name)
         assert told.get("participants", []) == []
