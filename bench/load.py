@@ -29,6 +29,9 @@ _BARE = "bare"
 _FRAME_MS = 20
 _TALK_S = 120.0
 _SETTLE_S = 2.0
+_REST_S = 8.0
+"""Before memory is read at the smallest and the largest number of calls: what many joins at once have needed is given
+back within ten seconds, and is none of an added call's."""
 _TARGET_ADDED_MS, _TARGET_GROWTH_PERCENT, _TARGET_CALL_MB = 10.0, 20.0, 6.0
 _FLAT_FROM = 4
 """One call alone costs the SDK more: growth is counted from here on."""
@@ -126,9 +129,12 @@ async def _block(stage: Stage, plan: Plan, kind: str, calls: int, callers: Calle
         cpu_s, by_thread, wakeups = process.cpu_s(), process.cpu_s_by_thread(), process.main_wakeups()
         others_ms = {name: 1000 * other.cpu_s() / call_seconds for name, other in others.items()}
         load = host.load()
-        resident_mb, threads = process.resident_mb(), process.threads()
+        threads = process.threads()
         times = (await source.ask("lateness", last_s=plan.seconds))["times"]
         state = {} if kind == _BARE else await worker.ask("state")
+        if calls in (min(plan.calls), max(plan.calls)):
+            await asyncio.sleep(_REST_S)
+        resident_mb = process.resident_mb()
         await worker.ask("leave")
     late = [ms for each in times for ms in lateness_ms(each, _FRAME_MS / 1000)]
     return _Block(
