@@ -100,6 +100,17 @@ async def test_first_words_wait_for_the_model_and_arrive_in_order(room: Loopback
         assert sound(FRAME, 5) in heard
 
 
+async def test_no_more_is_kept_for_an_absent_model_than_was_asked_for(room: LoopbackRoom, model: HandModel) -> None:
+    model.refuse = [ProviderUnavailable("busy", retry_after_s=0.1)]
+    async with RoomBridge(room, model, CallConfig(call=CallSettings(first_words_s=0.06))) as bridge:
+        room.join("ada")
+        for value in range(1, 6):
+            room.speak("ada", sound(FRAME, value))
+        await until(lambda: bridge.leader)
+        assert sound(FRAME, 1) not in bytes(model.session.heard)
+        assert bridge.snapshot().counters["first_words.first_words_dropped_frames"] >= 2
+
+
 async def test_an_interruption_silences_the_room_and_tells_the_model_what_was_heard(
     room: LoopbackRoom, model: HandModel
 ) -> None:

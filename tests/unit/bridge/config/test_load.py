@@ -202,3 +202,14 @@ def test_a_value_however_deep_or_long_is_shown_in_short() -> None:
         deep = [deep]
     for value in (deep, "x" * 10_000, 16**5000, list(range(10_000))):
         assert len(str(ConfigError("call", value, "mend it"))) < 500
+
+
+def test_who_stands_in_has_settings_of_his_own() -> None:
+    config = accepted({"provider": "alpha", "failover": ["beta"]})
+    assert config.failover == ("beta",)
+    assert config.providers["beta"].output is True
+
+
+def test_who_cannot_stand_in_is_named_with_his_place() -> None:
+    found = problems({"provider": "alpha", "failover": ["beta", "gamma", "beta", "alpha"]})
+    assert found.keys() == {"failover[1]", "failover[2]", "failover[3]"}

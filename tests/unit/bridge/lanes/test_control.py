@@ -126,6 +126,23 @@ async def test_a_tool_that_returns_while_nobody_leads_is_told_to_the_next_sessio
 
 
 @in_fake_time
+async def test_the_note_is_worded_as_the_settings_say() -> None:
+    async def dig() -> str:
+        asker.dies(GONE)
+        return "gold"
+
+    async with call(
+        tools={"dig": Tool.from_function(dig)}, settings=CallSettings(tool_note="{name}: {result}")
+    ) as at_work:
+        await at_work.leads(1)
+        asker = at_work.model.session
+        asker.emit(ToolCall(1, "c1", "dig", {}))
+        await until(lambda: at_work.fast.answered)
+        ((_, text),) = at_work.model.session.told
+        assert text.startswith("dig: ") and "gold" in text
+
+
+@in_fake_time
 async def test_a_note_waits_until_nobody_speaks() -> None:
     async def dig() -> str:
         return "gold"

@@ -11,9 +11,10 @@ import pytest
 
 from bridge.audio.mix import Mixer
 from bridge.audio.playout import Playout
+from bridge.conversation.answers import AnswerSettings
 from bridge.conversation.barge_in import BargeInPolicy, BargeInSettings
 from bridge.conversation.conversation import Conversation, ConversationSettings
-from bridge.core.commands import Command, Respond
+from bridge.core.commands import Command, Respond, SendText
 from bridge.core.words import (
     AudioMuted,
     AudioUnmuted,
@@ -37,6 +38,7 @@ from providers.contract import (
     ResumptionUpdate,
     SessionStart,
     SpeechChunk,
+    Thought,
     ToolCall,
     TurnComplete,
     TurnDetector,
@@ -103,6 +105,7 @@ class Call:
         local_barge_in: bool = False,
         first_words_ms: int = 1000,
         away_min_speech_ms: int = 60,
+        stalled_after_s: float = 8.0,
         vad_settings: VadSettings | None = None,
     ) -> None:
         self.clock = Clock()
@@ -111,7 +114,8 @@ class Call:
         self.playout = Playout(self.room)
         mixer = Mixer()
         settings = ConversationSettings(
-            barge_in=BargeInSettings(local=local_barge_in, greeting_guard_ms=0, away_min_speech_ms=away_min_speech_ms)
+            barge_in=BargeInSettings(local=local_barge_in, greeting_guard_ms=0, away_min_speech_ms=away_min_speech_ms),
+            answers=AnswerSettings(stalled_after_s=stalled_after_s),
         )
         self.lane = FastLane(
             room=self.room,
@@ -508,3 +512,31 @@ async def test_the_control_lane_learns_when_the_answer_to_a_result_is_whole(call
     assert call.control.settled == []
     session.emit(GenerationComplete(1, "r2"))
     assert call.control.settled == [1]
+
+
+# ------------------------------------------------------------------------------------------------- stalled sessions
+
+
+def closed(call: Call) -> list[int]:
+    return [event.session for event in call.control.asked if isinstance(event, Closed)]
+
+
+async def test_a_session_that_makes_nothing_of_what_it_is_told_is_given_up() -> None:
+    call = await Call(stalled_after_s=2.0).start()
+    session = call.lead()
+    call.lane.do(SendText("hello"))
+    call.beats(1960)
+    assert closed(call) == []
+    call.beats(100)
+    assert closed(call) == [1]
+    assert session.told[-1][:2] == ("send_text", "hello")
+
+
+async def test_a_session_that_still_tells_something_is_waited_for() -> None:
+    call = await Call(stalled_after_s=2.0).start()
+    session = call.lead()
+    call.lane.do(SendText("hello"))
+    for _ in range(5):
+        call.beats(1500)
+        session.emit(Thought(1, "r1", "let me see"))
+    assert closed(call) == []

@@ -167,3 +167,12 @@ def test_in_a_wanted_pause_silence_is_left_out_and_not_counted_as_lost() -> None
     assert tape.skip_silence()
     assert tape.cursor == tape.end - 35
     assert tape.stats.first_words_dropped_frames == 0
+
+
+def test_a_reader_beside_the_leader_may_fall_a_minute_behind_and_what_it_misses_is_counted() -> None:
+    tape = a_tape(60)
+    tape.held = tape.end
+    write(tape, 3000, heard=True)
+    assert (tape.held, tape.stats.beside_dropped_frames) == (0, 0)
+    write(tape, 100, heard=True)
+    assert tape.held == tape.stats.beside_dropped_frames > 0
