@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from bridge.audio.reply_speech import ReplySpeech
 from bridge.core.words import Heard, PlayoutEvent, ReplyAudible, ReplyHeard, Underrun
 from providers.signal.formats import PCM16_24K, AudioFormat, Encoding
 
@@ -98,65 +99,6 @@ class PlayoutStats(msgspec.Struct):
     """Speech given to a sink in doubt, and again when it was back."""
 
 
-class _Reply:
-    __slots__ = (
-        "audible",
-        "dry_since",
-        "end",
-        "fade_in",
-        "finished",
-        "first_at",
-        "generated",
-        "head",
-        "heard",
-        "id",
-        "late_ms",
-        "longest",
-        "pushed",
-        "waiting",
-        "waiting_bytes",
-    )
-
-    def __init__(self, id: str, now: float) -> None:
-        self.id = id
-        self.waiting: deque[bytes] = deque()
-        self.head = 0  # bytes of waiting[0] that are gone already
-        self.waiting_bytes = 0
-        self.generated = 0
-        self.pushed = 0
-        self.heard = 0
-        self.finished = False
-        self.audible = False
-        self.end = b""  # the newest sound in the sink
-        self.fade_in = False
-        self.dry_since: float | None = None
-        self.first_at = now
-        self.late_ms = 0.0  # the worst, against real time since `first_at`
-        self.longest = 0  # chunk, bytes
-
-    def take(self, size: int) -> bytes:
-        """The next `size` waiting bytes; there must be as many."""
-        self.waiting_bytes -= size
-        first = self.waiting[0]
-        if self.head == 0 and len(first) == size:
-            return self.waiting.popleft()
-        if len(first) - self.head > size:
-            piece = first[self.head : self.head + size]
-            self.head += size
-            return piece
-        pieces = []
-        while size:
-            first = self.waiting[0]
-            piece = first[self.head : self.head + size]
-            size -= len(piece)
-            self.head += len(piece)
-            if self.head == len(first):
-                self.waiting.popleft()
-                self.head = 0
-            pieces.append(piece)
-        return b"".join(pieces)
-
-
 class Playout:
     """Speech between model and room. Waiting speech is bounded: full, the newest is refused, `stats` counts it."""
 
@@ -173,11 +115,11 @@ class Playout:
         self._max_waiting = format.size(self.settings.max_waiting_s * 1000)
         # Companded samples cannot be scaled; G.711 is played as it is.
         self._fade = format.size(self.settings.fade_ms) if format.encoding is Encoding.PCM16 else 0
-        self._live: dict[str, _Reply] = {}
-        self._ended: dict[str, _Reply] = {}
+        self._live: dict[str, ReplySpeech] = {}
+        self._ended: dict[str, ReplySpeech] = {}
         self._dead: dict[str, float] = {}
         # What is in the sink: whose speech (None: an echo), where it ends in `_pushed`, and the speech itself.
-        self._runs: deque[tuple[_Reply | None, int, bytes]] = deque()
+        self._runs: deque[tuple[ReplySpeech | None, int, bytes]] = deque()
         self._doubted_at: float | None = None
         self._pushed = 0
         self._played = 0
@@ -318,10 +260,10 @@ class Playout:
     def _ms(self, size: int) -> float:
         return size / self._bytes_per_ms
 
-    def _begin(self, reply_id: str, now: float) -> _Reply:
+    def _begin(self, reply_id: str, now: float) -> ReplySpeech:
         reply = self._ended.pop(reply_id, None)
         if reply is None:
-            reply = _Reply(reply_id, now)
+            reply = ReplySpeech(reply_id, now)
             self.stats.replies += 1
         else:
             # Speech after the end (a provider that said "complete" too early): better heard late than lost.
@@ -346,7 +288,7 @@ class Playout:
         del self._dead[reply_id]
         return True
 
-    def _keep(self, reply: _Reply) -> None:
+    def _keep(self, reply: ReplySpeech) -> None:
         self._ended[reply.id] = reply
         if len(self._ended) > _KEPT_REPLIES:
             del self._ended[next(iter(self._ended))]
@@ -389,10 +331,10 @@ class Playout:
             if not reply.finished or reply.waiting_bytes >= self._sample:
                 return
 
-    def _has_newer(self, reply: _Reply) -> bool:
+    def _has_newer(self, reply: ReplySpeech) -> bool:
         return next(reversed(self._live.values())) is not reply
 
-    def _supply_from(self, reply: _Reply, now: float, queued: int) -> int:
+    def _supply_from(self, reply: ReplySpeech, now: float, queued: int) -> int:
         ready = reply.waiting_bytes - reply.waiting_bytes % self._sample
         room = self._lead + self._piece - queued
         if ready > 0 and room >= self._piece and not self._holds_back(reply, now):
@@ -412,7 +354,7 @@ class Playout:
             queued += self._echo(reply)
         return queued
 
-    def _echo(self, reply: _Reply) -> int:
+    def _echo(self, reply: ReplySpeech) -> int:
         """Let the last sound fade away in place of the speech that has not come yet. Nobody's speech, so not counted
         as heard."""
         echo = _faded(np.frombuffer(reply.end, np.int16)[::-1], out=True)
@@ -424,7 +366,7 @@ class Playout:
         self.stats.fades += 1
         return len(echo)
 
-    def _holds_back(self, reply: _Reply, now: float) -> bool:
+    def _holds_back(self, reply: ReplySpeech, now: float) -> bool:
         if reply.pushed or reply.finished:
             return False
         elapsed_ms = (now - reply.first_at) * 1000
@@ -443,7 +385,7 @@ class Playout:
         learned_ms = late_ms + _CUSHION_MARGIN_MS if late_ms > _CUSHION_MARGIN_MS else 0.0
         return max(self.settings.cushion_ms, min(learned_ms, self.settings.max_cushion_ms))
 
-    def _run_dry(self, reply: _Reply, now: float) -> None:
+    def _run_dry(self, reply: ReplySpeech, now: float) -> None:
         reply.dry_since = now
         reply.fade_in = self._fade > 0
         if reply.waiting_bytes - self._fresh >= self._sample:
@@ -452,7 +394,7 @@ class Playout:
             self.stats.underruns += 1
             self._events.append(Underrun(reply.id))
 
-    def _play(self, reply: _Reply, audio: bytes) -> None:
+    def _play(self, reply: ReplySpeech, audio: bytes) -> None:
         if reply.fade_in:
             audio = _faded(np.frombuffer(audio[: self._fade], np.int16), out=False) + audio[self._fade :]
             reply.fade_in = False
@@ -480,11 +422,7 @@ class Playout:
             if reply is None:
                 continue
             rest = audio[max(0, len(audio) - (end - self._played)) :]
-            if reply.head:
-                reply.waiting[0] = reply.waiting[0][reply.head :]
-                reply.head = 0
-            reply.waiting.appendleft(rest)
-            reply.waiting_bytes += len(rest)
+            reply.put_back(rest)
             reply.pushed -= len(rest)
             self._waiting += len(rest)
             reply.dry_since = None

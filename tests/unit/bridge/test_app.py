@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.app import GrownCounters, Process, make_model, make_room, run
+from bridge.app import GrownCounters, Process, make_model, make_room, make_stand_ins, run
 from bridge.config import Config, LogSettings, read
 from bridge.core.errors import ConfigError, RoomError
 from bridge.core.words import EndReason
@@ -172,6 +172,14 @@ def test_work_that_heeds_the_first_signal_ends_with_its_result() -> None:
 def test_a_missing_key_is_found_before_anything_is_opened() -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         make_model(read({"provider": "openai"}, {}), {})
+
+
+def test_the_models_of_failover_stand_in_in_their_order() -> None:
+    config = read({"failover": ["openai", "gemini"]}, {})
+    keys = {"OPENAI_API_KEY": "sk-1", "GOOGLE_API_KEY": "AIza-1"}
+    assert [model.name for model in make_stand_ins(config, keys)] == ["openai", "gemini"]
+    with pytest.raises(ConfigError, match="GOOGLE_API_KEY"):
+        make_stand_ins(config, {"OPENAI_API_KEY": "sk-1"})
 
 
 def test_every_problem_of_the_model_is_reported_at_once() -> None:
