@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.emulate import Vendor
 
-__all__ = ["main"]
+__all__ = ["main", "run_and_leave"]
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 _LONGEST_TTL_H = 24 * 366 * 10
@@ -306,5 +306,30 @@ def providers(as_json: bool) -> None:
         show_providers(told)
 
 
+def run_and_leave() -> None:
+    """The command of a process of its own.
+
+    Once the LiveKit SDK is loaded, the interpreter is not taken down: its native threads abort one in forty then, and the
+    shell would see that instead of our exit code.
+    """
+    code = 1
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            click.echo(ended.code, err=True)
+        else:
+            code = ended.code or 0
+    if "livekit.rtc" not in sys.modules:
+        sys.exit(code)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            pass  # whoever read it has gone
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    run_and_leave()
