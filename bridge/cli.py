@@ -309,8 +309,8 @@ def providers(as_json: bool) -> None:
 def run_and_leave() -> None:
     """The command of a process of its own.
 
-    Once the LiveKit SDK is loaded, the interpreter is not taken down: its native threads abort one in forty then, and the
-    shell would see that instead of our exit code.
+    Once the LiveKit SDK is loaded, the interpreter is not taken down: its native threads abort one in forty then, and
+    the shell would see that instead of our exit code.
     """
     code = 1
     try:
