@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
-from bridge.facade import RoomBridge
+from bridge.facade import CallConfig, RoomBridge
+from bridge.lanes.settings import CallSettings
 from bridge.transports.loopback import LoopbackRoom
 from providers.contract import (
     GenerationComplete,
@@ -38,6 +39,7 @@ from providers.contract import (
     UserSpeechStopped,
 )
 from providers.errors import ProviderUnavailable, SetupTimeout
+from providers.retry import RetryPolicy
 from providers.signal.formats import PCM16_24K
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 from tests.fakes.virtual_time import VirtualTimeLoop
@@ -72,7 +74,9 @@ class Day:
         self.room = LoopbackRoom(keep_heard_s=5)
         self.model = HandModel(msgspec.structs.replace(CAPABILITIES, resumption=resumption))
         self.model.opening = self._opened
-        self.bridge = RoomBridge(self.room, self.model, name="day")
+        # Fault upon fault: with the usual patience, half a minute of bad luck in a day would end the call.
+        patient = CallConfig(call=CallSettings(retry=RetryPolicy(give_up_after_s=600)))
+        self.bridge = RoomBridge(self.room, self.model, patient, name="day")
         self.bridge.tool(look_up)
         self.frames_heard: list[_Count] = []
         self.turns = self.replies = self.faults = 0
