@@ -27,7 +27,7 @@ class OrderStats(msgspec.Struct):
     deferred: int = 0
     """Typed turns and prompts that waited for a leading session."""
     dropped: int = 0
-    """The same beyond the bound: the oldest went."""
+    """The same beyond the bound, or told and not answered: the oldest went, and no other session will be given them."""
     repeated: int = 0
     """Typed turns and prompts that a lost session had not answered, given to the next."""
 
@@ -93,6 +93,8 @@ class ModelOrders:
         return (*self._unanswered, *self._waiting)
 
     def _expect_answer(self, order: Respond | SendText, now: float) -> None:
+        if len(self._unanswered) == _MOST_DEFERRED:
+            self.stats.dropped += 1
         self._unanswered.append(order)
         if self.unanswered_since is None:
             self.unanswered_since = now

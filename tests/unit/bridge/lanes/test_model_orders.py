@@ -42,6 +42,16 @@ def test_of_too_many_the_oldest_go_and_are_counted(orders: ModelOrders) -> None:
     assert orders.take_waiting()[0] == SendText("line 8")
 
 
+def test_of_too_many_unanswered_ones_the_oldest_are_not_repeated_and_are_counted(
+    orders: ModelOrders, session: HandSession
+) -> None:
+    for n in range(40):
+        orders.give(SendText(f"line {n}"), session, 0.0)
+    orders.leader_gone()
+    assert (orders.stats.repeated, orders.stats.dropped) == (32, 8)
+    assert orders.open[0] == SendText("line 8")
+
+
 def test_what_a_lost_session_has_not_begun_to_answer_comes_before_what_waits(
     orders: ModelOrders, session: HandSession
 ) -> None:
