@@ -1,0 +1,217 @@
+"""How long a model is asked for a leader, and what is resumed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge.lanes import leader_search
+from providers.contract import (
+    SessionStart,
+)
+from providers.errors import (
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    ResumeRefused,
+)
+from providers.retry import RetryPolicy
+from tests.fakes.fake_time import in_fake_time
+from tests.fakes.hand_model import HandModel, HandSession
+from tests.fakes.kept_call import GONE, RESUMES, hands_out, kept_call, until
+from tests.fakes.lanes import SAID
+
+# ------------------------------------------------------------------------------------------------------ retry budget
+
+
+async def test_a_model_that_is_away_is_asked_again_until_it_is_there() -> None:
+    model = HandModel()
+    model.refuse = [GONE, GONE, GONE]
+    async with kept_call(model) as at_work:
+        await at_work.leads(4)
+        assert at_work.keeper.stats.connect_failures == 3
+        assert at_work.ended == []
+
+
+@in_fake_time
+async def test_the_call_fails_with_the_cause_when_the_budget_is_spent() -> None:
+    model = HandModel()
+    model.refuse = [GONE] * 500
+    async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=0.05)) as at_work:
+        await until(lambda: at_work.ended)
+        assert at_work.ended == [GONE]
+        assert at_work.keeper.stats.connect_failures > 1
+
+
+@pytest.mark.parametrize("refusal", [ProviderRejected("key"), ResumeRefused("of a fresh session")])
+async def test_what_will_fail_again_is_not_tried_again(refusal: ProviderError) -> None:
+    model = HandModel()
+    model.refuse = [refusal, GONE]
+    async with kept_call(model) as at_work:
+        await until(lambda: at_work.ended)
+        assert model.refuse == [GONE]
+
+
+@in_fake_time
+async def test_sessions_that_are_lost_at_once_count_against_the_budget() -> None:
+    model = HandModel()
+    model.opening = lambda session: session.dies(GONE)
+    async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=0.05)) as at_work:
+        await until(lambda: at_work.ended)
+        assert isinstance(at_work.ended[0], ProviderUnavailable)
+        assert at_work.keeper.stats.sessions_lost == len(model.sessions) > 1
+
+
+async def test_a_session_that_held_makes_the_next_loss_a_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader_search, "_HOLDS_AFTER_S", 0.0)
+    async with kept_call(retry=RetryPolicy(give_up_after_s=0)) as at_work:  # a loss that counted would end the call
+        for number in range(1, 6):
+            await at_work.leads(number)
+            at_work.model.session.dies(GONE)
+        await at_work.leads(6)
+        assert at_work.ended == []
+
+
+async def test_a_rejection_in_mid_call_ends_the_call() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        at_work.model.session.dies(ProviderRejected("quota"))
+        await until(lambda: at_work.ended)
+        assert len(at_work.model.sessions) == 1
+
+
+@in_fake_time
+async def test_attempts_end_when_the_application_gives_the_lead_to_a_session_of_its_own() -> None:
+    model, other = HandModel(), HandModel()
+    model.refuse = [GONE] * 10_000
+    async with kept_call(model) as at_work:
+        number = await at_work.keeper.open_session(other)
+        at_work.keeper.lead(number)
+        await asyncio.sleep(0.02)
+        left = len(model.refuse)
+        await asyncio.sleep(0.02)
+        assert len(model.refuse) == left
+        assert at_work.sessions.board.leader == number and at_work.ended == []
+
+
+# ------------------------------------------------------------------------------------------------------------ resume
+
+
+async def test_a_lost_session_is_resumed_by_its_newest_handle_that_is_not_of_mid_turn() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        hands_out(at_work.model.session, "h2")
+        hands_out(at_work.model.session, "h3", mid_turn=True)
+        hands_out(at_work.model.session, "", resumable=False)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(2)
+        assert at_work.starts == [("", SAID), ("h2", ())]
+
+
+async def test_a_handle_of_mid_turn_is_better_than_none() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1", mid_turn=True)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(2)
+        assert at_work.starts[1] == ("h1", ())
+
+
+async def test_a_refused_handle_leads_to_a_fresh_session_that_knows_what_was_said() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.model.refuse = [ResumeRefused("expired")]
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+        assert at_work.starts[1] == ("", SAID)
+        assert at_work.keeper.stats.resumes_refused == 1
+
+
+async def test_a_handle_whose_session_dies_at_once_is_not_used_again() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        for number in (2, 3):
+            at_work.model.session.dies(GONE)
+            await at_work.leads(number)
+        assert [resume for resume, _ in at_work.starts] == ["", "h1", ""]
+
+
+async def test_the_handle_of_a_session_that_gave_up_the_lead_is_forgotten() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "of the first")
+        at_work.keeper.lead(await at_work.keeper.open_session())
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+        assert at_work.starts[2] == ("", SAID)
+
+
+async def test_leading_again_keeps_the_handle() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.keeper.lead(1)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(2)
+        assert at_work.starts[1] == ("h1", ())
+
+
+async def test_the_model_that_led_is_the_one_that_is_asked_again() -> None:
+    other = HandModel(RESUMES)
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "of the first model")
+        at_work.keeper.lead(await at_work.keeper.open_session(other))
+        hands_out(other.session, "of the other")
+        other.session.dies(GONE)
+        await at_work.leads(3)
+        assert [session.start.resume for session in other.sessions] == ["", "of the other"]
+        assert len(at_work.model.sessions) == 1
+
+
+async def test_a_refused_resume_does_not_end_a_call_that_somebody_else_leads_by_now() -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(HandModel):
+        async def connect(self, start: SessionStart | None = None) -> HandSession:
+            if start is not None and start.resume:
+                asked.set()
+                await answer.wait()
+                raise ResumeRefused("expired")
+            return await super().connect(start)
+
+    async with kept_call(Slow(RESUMES)) as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.model.session.dies(GONE)
+        await asked.wait()
+        number = await at_work.keeper.open_session(HandModel())
+        at_work.keeper.lead(number)
+        answer.set()
+        await until(lambda: at_work.keeper.stats.resumes_refused)
+        assert at_work.sessions.board.leader == number and at_work.ended == []
+
+
+async def test_a_session_that_comes_too_late_is_closed_and_a_later_loss_is_still_seen() -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(HandModel):
+        async def connect(self, start: SessionStart | None = None) -> HandSession:
+            asked.set()
+            await answer.wait()
+            return await super().connect(start)
+
+    other = HandModel()
+    async with kept_call(Slow(RESUMES)) as at_work:
+        await asked.wait()
+        number = await at_work.keeper.open_session(other)
+        at_work.keeper.lead(number)
+        answer.set()
+        await until(lambda: at_work.model.sessions and at_work.model.session.state == "closed")
+        assert at_work.fast.led == [number]
+        other.session.dies(GONE)
+        await until(lambda: len(other.sessions) == 2 and at_work.sessions.board.leader == other.session.number)
