@@ -53,6 +53,7 @@ from bridge.lanes.absence import Absence
 from bridge.lanes.drain import Drain
 from bridge.lanes.fast_ports import ControlPort, FastStats
 from bridge.lanes.model_orders import ModelOrders
+from bridge.lanes.mute_watch import MuteWatch
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
 from bridge.sessions.speech_watch import SpeechWatch
@@ -116,6 +117,7 @@ class FastLane:
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
         self.orders = ModelOrders(control.wake)
+        self._mute = MuteWatch(self.hearing, conversation.settings.answers.silence_wait_s)
         self._spoken_at = float("-inf")
         self._listens = True
         self._dozes = False
@@ -223,10 +225,20 @@ class FastLane:
             self._spoken_at = now
         if self._dozes and self.hearing.skip_silence():
             self._control.wake()
-        if self._leader is not None and self._is_stalled(now):
-            self.on_session_event(_stalled(self._leader.number))
+        if self._leader is not None:
+            self._watch_leader(self._leader, now)
         if self._drain.is_awaited and self._quiet(now):
             self._drain.room_is_quiet(now)
+
+    def _watch_leader(self, leader: SessionFeed, now: float) -> None:
+        """It may be mute: told to speak, or spoken to, and nothing at all comes of it."""
+        if self._is_stalled(now):
+            self.on_session_event(_stalled(leader.number))
+        elif self.orders.unanswered_since is None and self._mute.due(self._drain.news_at, now):
+            can = self._conversation.capabilities
+            if can.answers_turns and not can.duplex and self._conversation.free:
+                self.stats.mute_sessions += 1
+                self.do(Respond())
 
     # --------------------------------------------------------------------------------------- orders from above
 
@@ -247,6 +259,7 @@ class FastLane:
         """This session leads from now on. A new leader goes on where the last one was left, or where `rewind` said."""
         feed = self._feeds[number]
         before, self._leader = self._leader, feed
+        self._drain.news_at = self._now()
         self.speech.away = self._conversation.away = False
         self.hear(hearing)
         self.stats.frames_out += self.hearing.catch_up()

@@ -235,6 +235,10 @@ class Hearing:
         """See `Tape.first_loud`."""
         return self.tape.first_loud(since)
 
+    def unanswered_speech_ms(self) -> int:
+        """How much of what the leader has heard is loud, and has not been answered."""
+        return self.tape.loud_ms(self.unsettled())
+
     # --------------------------------------------------------------------------------------------------- workings
 
     def _ear(self, feed: SessionFeed) -> _Ear:

@@ -7,6 +7,7 @@ from itertools import islice
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from providers.signal.formats import AudioFormat
 from providers.signal.vad import VadSettings
@@ -148,16 +149,24 @@ class Tape:
         loud = self._first_run(max(since, self.start), self.end)
         return None if loud is None else max(self.start, loud[0] - self._pre_roll)
 
+    def loud_ms(self, since: int) -> int:
+        """How much of what comes at or after this frame is loud, ms."""
+        return 0 if since >= self.end else int(self._loud_cells(max(since, self.start), self.end).sum()) * _CELL_MS
+
     # ---------------------------------------------------------------------------------------------------- workings
+
+    def _loud_cells(self, since: int, until: int) -> npt.NDArray[np.bool_]:
+        sound = b"".join(islice(self._frames, since - self.start, until - self.start))
+        cells = np.frombuffer(sound, np.int16).reshape(-1, self._cell).astype(np.float32)
+        loud: npt.NDArray[np.bool_] = np.vecdot(cells, cells) > self._loud_from
+        return loud
 
     def _first_run(self, since: int, until: int) -> tuple[int, bool] | None:
         """The first frame of the first sound that lasts as long as an onset, and whether it does: the last one may
         still grow."""
         if since >= until:
             return None
-        sound = b"".join(islice(self._frames, since - self.start, until - self.start))
-        cells = np.frombuffer(sound, np.int16).reshape(-1, self._cell).astype(np.float32)
-        loud = np.vecdot(cells, cells) > self._loud_from
+        loud = self._loud_cells(since, until)
         if not loud.any():
             return None
         onset = self._onset

@@ -282,6 +282,31 @@ async def test_a_session_that_tells_anything_is_waited_for(call: Call) -> None:
     assert call.control.asked == []
 
 
+async def test_a_session_that_is_spoken_to_and_tells_nothing_is_asked_and_then_given_up() -> None:
+    call = await Call(first_words_ms=30_000).start()
+    session = call.lead()
+    call.speaks(1500)
+    call.beats(17_000)
+    assert session.told == [("respond", None)]
+    call.beats(9000)
+    assert [type(asked) for asked in call.control.asked] == [Closed]
+
+
+async def test_a_door_is_not_asked_to_be_answered() -> None:
+    call = await Call(first_words_ms=30_000).start()
+    session = call.lead()
+    call.speaks(300)
+    call.beats(40_000)
+    assert session.told == []
+
+
+async def test_whoever_speaks_on_and_on_is_not_answered_into_his_words() -> None:
+    call = await Call(first_words_ms=30_000).start()
+    session = call.lead()
+    call.speaks(25_000)
+    assert session.told == []
+
+
 async def test_a_prompt_to_a_session_that_just_ended_is_kept_for_the_next(call: Call) -> None:
     first = call.lead(1)
     await first.close()
