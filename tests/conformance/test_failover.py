@@ -197,7 +197,7 @@ async def test_a_silent_call_costs_no_session_and_the_first_word_is_heard_from_i
         call.room.type("ada", "Good morning.")
         await call.hears(f"this is {provider}")
         await until(lambda: call.bridge.leader is None)
-        assert not service.live
+        await until(lambda: not service.live)
         await asyncio.sleep(0.5)
         assert len(service.connections) == 1, "and it stays closed"
         clock = asyncio.get_running_loop()
