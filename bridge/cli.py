@@ -115,6 +115,7 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
     heard and leaves; a second one ends at once.
     """
     from bridge.app import Process, make_model, make_room, make_stand_ins, run
+    from bridge.core.words import EndReason
 
     if len(set(rooms)) < len(rooms):
         raise ConfigError("--room", " ".join(rooms), "name each room once")
@@ -141,7 +142,8 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
             _complain(call.error)
         else:
             click.echo(f"room {call.room}: ended, {call.reason}")
-    return FAILED if any(call.error is not None for call in ended) else 0
+    lost = any(call.error is not None or call.reason is EndReason.DISCONNECTED for call in ended)
+    return FAILED if lost else 0
 
 
 main.add_command(join, name="connect")

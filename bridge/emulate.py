@@ -189,4 +189,4 @@ def _told(vendor: Vendor, title: str, server: _Server, certificate: Path | None,
     ]
     if certificate is not None:
         lines.append(f"  export SSL_CERT_FILE={certificate}")
-    return "\n".join([*lines, f"  roombridge join --room demo --provider {vendor}"])
+    return "\n".join([*lines, f"  roombridge join --room rehearsal --provider {vendor}"])

@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Literal
 
-__all__ = ["JsonLines", "KeyValueLines", "Redactor", "secrets_of", "start_logging"]
+__all__ = ["JsonLines", "KeyValueLines", "OncePerMinute", "Redactor", "secrets_of", "start_logging"]
 
 _SECRET_NAME = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$")
 _SHORTEST = 6
 """Shorter values ("secret", "dev") are words of the language: blotting them out would eat the log."""
 _CHATTY = {"websockets": logging.INFO, "asyncio": logging.INFO, "livekit": logging.WARNING}
 """Libraries and the least that is heard of them: below INFO they log whole messages, speech included."""
+_CHANGING = re.compile(r"[0-9]+|[A-Z]{2}_\w+")
+_ALIKE, _QUIET_S, _KINDS = 80, 60.0, 256
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|((?:access_token|[?&]key)=)[^&\s\"']+|(Bearer|Token) [\w.~+/=-]{8,}")
 
 
@@ -77,6 +79,30 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+class OncePerMinute(logging.Filter):
+    """Lets a library's line through, and what is like it only a minute later, with the number of those between.
+
+    The SDK, while it looks for its server, says the same eight lines at each attempt.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        like = _CHANGING.sub("#", record.getMessage())[:_ALIKE]
+        began, hidden = self._since.get(like, (-_QUIET_S, 0))
+        if record.created - began < _QUIET_S:
+            self._since[like] = began, hidden + 1
+            return False
+        if len(self._since) > _KINDS:
+            self._since.clear()
+        self._since[like] = record.created, 0
+        if hidden:
+            record.msg, record.args = f"{record.getMessage()} ({hidden} more like this in between)", ()
+        return True
+
+
 def start_logging(
     level: str,
     form: Literal["text", "json"],
@@ -96,6 +122,11 @@ def start_logging(
     for old in tuple(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+    sdk = logging.getLogger("livekit")
+    for former in [former for former in sdk.filters if isinstance(former, OncePerMinute)]:
+        sdk.removeFilter(former)
+    if level != "debug":
+        sdk.addFilter(OncePerMinute())
     root.setLevel(level.upper())
     wanted = logging.getLevelName(level.upper())
     for chatty, least in _CHATTY.items():

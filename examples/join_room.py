@@ -10,7 +10,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from bridge import EndReason, RoomBridge, load, make_model, make_room
+from bridge import BridgeError, EndReason, RoomBridge, load, make_model, make_room
 
 __all__ = ["main"]
 
@@ -30,4 +30,11 @@ async def main(room: str, file: str | None = None) -> EndReason:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{asyncio.run(main(*sys.argv[1:]))}\n")
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python -m examples.join_room ROOM [FILE.toml]")
+    try:
+        sys.stdout.write(f"{asyncio.run(main(*sys.argv[1:]))}\n")
+    except BridgeError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -51,6 +51,9 @@ def find_server() -> Path:
     )
 
 
+_EMPTY_TIMEOUT_S = 365 * 86_400
+
+
 class LocalServer:
     """Use as an async context manager: ready on entry, stopped on exit. Ports are free ones unless given."""
 
@@ -131,7 +134,12 @@ class LocalServer:
                 # resolver, and libwebrtc keeps a thread for each look-up (37 for each call were seen).
                 "stun_servers": [f"127.0.0.1:{self._udp_port}"],
             },
-            "room": {"auto_create": self._auto_create, "departure_timeout": self._departure_timeout_s},
+            "room": {
+                "auto_create": self._auto_create,
+                "departure_timeout": self._departure_timeout_s,
+                # Rooms with agents alone count as empty; ours wait for people as long as the server runs.
+                "empty_timeout": _EMPTY_TIMEOUT_S,
+            },
             "logging": {"level": "info"},
         }
         self._log = tempfile.TemporaryFile()

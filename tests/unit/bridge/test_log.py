@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from bridge.log import Redactor, secrets_of, start_logging
+from bridge.log import OncePerMinute, Redactor, secrets_of, start_logging
 
 ENVIRON = {
     "OPENAI_API_KEY": "sk-proj-1234567890",
@@ -94,3 +94,18 @@ def test_a_secret_whose_variable_does_not_say_so_is_blotted_out_when_named() -> 
     start_logging("info", "text", {"BAKERY": "hush-hush-hush"}, stream, named={"BAKERY"})
     logging.getLogger("bridge.test").info("dialling with %s", "hush-hush-hush")
     assert "hush" not in stream.getvalue() and "dialling with ***" in stream.getvalue()
+
+
+def test_what_a_library_says_over_and_over_is_told_once_a_minute_with_its_number() -> None:
+    told = OncePerMinute()
+
+    def says(text: str, at: float) -> logging.LogRecord | None:
+        record = logging.LogRecord("livekit", logging.WARNING, "", 0, text, None, None)
+        record.created = at
+        return record if told.filter(record) else None
+
+    assert says("attempt 1 failed on PA_xyz", 100.0) is not None
+    assert says("attempt 2 failed on PA_abc", 101.0) is None
+    assert says("something else", 101.0) is not None
+    again = says("attempt 3 failed on PA_def", 161.0)
+    assert again is not None and again.getMessage() == "attempt 3 failed on PA_def (1 more like this in between)"
