@@ -318,7 +318,9 @@ class SessionKeeper:
         )  # fmt: skip
         standby = await self._understudy.take(model, _DIAL_AT_LAST_S if forced else _DIAL_S)
         if before != self.sessions.board.leader:
-            if standby is not None:
+            if standby is not None and self._lead.is_held():  # the application has given the lead to one of its own
+                await standby.close()
+            elif standby is not None:
                 await self._find_leader(standby)
             return
         if way is Way.STANDBY:
@@ -369,7 +371,11 @@ class SessionKeeper:
         self._rollover.want(reason)
         self.wake()
         self._stirred.set()
-        await granted
+        try:
+            await granted
+        except asyncio.CancelledError:
+            self._wishes.withdraw(granted)
+            raise
 
     # ----------------------------------------------------------------------------------------------- idle calls
 

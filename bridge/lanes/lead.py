@@ -6,6 +6,7 @@ How the thread is taken up is decided in `bridge.sessions.thread`; which model i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -17,10 +18,12 @@ from bridge.lanes.succession import Succession
 from bridge.sessions.handle import HandleKeeper
 from bridge.sessions.thread import Thread, take_up
 from providers.contract import SessionStart, SpeechModel, Standby, ToolSpec
-from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused
+from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
 from providers.health import EndpointHealth
 
 __all__ = ["Lead"]
+
+log = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """Nobody hears the room while the old session says goodbye before its handle is used."""
@@ -132,7 +135,7 @@ class Lead:
         # What the successor must know comes before what it hears.
         note = self._memory.last_exchange() if thread.note else ""
         if note:
-            self._sessions.must_get(number).send_text(note, respond=False)
+            self._tell(number, note)
         if thread.rewind_to is not None:
             self._lane.rewind(thread.rewind_to)
         self._sessions.lead(number)
@@ -144,6 +147,14 @@ class Lead:
         if going_on:
             self._lane.go_on(going_on)
         return True
+
+    def _tell(self, number: int, note: str) -> None:
+        try:
+            self._sessions.must_get(number).send_text(note, respond=False)
+        except SessionEnded:
+            pass  # it comes with its Closed event, as soon as somebody listens
+        except ProviderError as refused:
+            log.warning("a session could not be told of what it missed session=%d: %s", number, refused)
 
     def vacant(self) -> None:
         """The session that had it is gone: the room waits."""

@@ -34,6 +34,12 @@ class Wishes:
         if granted is not None:
             granted.set_result(None)
 
+    def withdraw(self, granted: asyncio.Future[None]) -> None:
+        """Whoever waited for it does not any more."""
+        if self._granted is granted:
+            self._close()
+            self._refused()
+
     def refuse(self, problem: ProviderError) -> None:
         """It will not be granted; no-op where there is none."""
         if self._refuse(problem):

@@ -276,3 +276,27 @@ async def test_a_silent_call_closes_its_session_and_the_next_word_opens_it_again
         assert at_work.starts[1] == ("h1", ())
         assert at_work.fast.dozes is False
         assert at_work.keeper.stats.idle_closed == at_work.keeper.stats.idle_woken == 1
+
+
+async def test_a_swap_that_nobody_waits_for_any_more_is_not_made() -> None:
+    other = HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(at_work.keeper.swap(other), 0.05)
+        at_work.fast.quiet = True
+        await asyncio.sleep(0.1)
+        assert other.sessions == [] and at_work.sessions.board.leader == 1
+
+
+async def test_a_successor_that_dies_before_it_is_told_what_it_missed_is_replaced_as_any_other() -> None:
+    model = HandModel(RESUMES)
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+        hands_out(model.session, "h1")
+        at_work.keeper.turn_began()
+        model.opening = lambda session: session.dies(GONE) if session.number == 2 else None
+        model.session.dies(GONE)
+        await at_work.leads(3)
+        assert at_work.ended == []
