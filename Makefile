@@ -65,7 +65,7 @@ lock: $(INSTALLED)  ## Write both lock files anew from pyproject.toml
 	  --python-version 3.11 --all-extras --group build pyproject.toml --output-file requirements.lock
 	@grep -v '^    --hash' requirements.lock | sed 's/ *\\$$//' > .cache/versions.txt
 	@.cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
-	  --constraint .cache/versions.txt --extra fast --extra vertex --group build pyproject.toml \
+	  --constraint .cache/versions.txt --extra fast --extra vertex --extra video --extra webrtc --group build pyproject.toml \
 	  --output-file requirements-image.lock
 
 docs: $(INSTALLED)  ## Write the key tables and the example file anew from the settings
