@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -33,6 +31,7 @@ from websockets.proxy import parse_proxy
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, SettingRefused
 from providers.handshake import network_error, place, proxy_refusal, refusal, secrets_in
 from providers.settings import ConnectionSettings
+from providers.tls import client_context, client_context_off_loop
 
 __all__ = ["MAX_MESSAGE_BYTES", "Link", "LinkUser", "WebSocketLink", "check_connection"]
 
@@ -225,7 +224,7 @@ class WebSocketLink:
         secrets = secrets_in(url, headers)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
-                context = await _tls_context(settings.ca_file) if url.startswith("wss:") else None
+                context = await client_context_off_loop(settings.ca_file) if url.startswith("wss:") else None
                 connection = await _dial(url, headers, settings, context)
         except TimeoutError as error:
             raise ProviderUnavailable(
@@ -369,7 +368,7 @@ def check_connection(settings: ConnectionSettings) -> None:
     if settings.proxy is not None:
         _check_proxy(settings.proxy)
     if settings.ca_file is not None:
-        _load_context(settings.ca_file, _modified(settings.ca_file))
+        client_context(settings.ca_file)
 
 
 def _check_proxy(proxy: str) -> None:
@@ -417,29 +416,6 @@ def _limit_unacknowledged(transport: asyncio.Transport, limit_s: float) -> None:
     sock = transport.get_extra_info("socket")
     if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(limit_s * 1000))
-
-
-async def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Built off the loop the first time: reading the system's authorities takes 10 to 30 ms."""
-    return await asyncio.to_thread(_load_context, ca_file, None if ca_file is None else _modified(ca_file))
-
-
-def _modified(ca_file: str) -> int | None:
-    try:
-        return os.stat(ca_file).st_mtime_ns
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=8)
-def _load_context(ca_file: str | None, modified_ns: int | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingRefused("connection.ca_file", ca_file, f"not a readable PEM file: {error}") from error
-    return context
 
 
 def _fit(reason: str) -> str:

@@ -12,10 +12,13 @@ __all__ = [
     "BASE_URL_VARIABLE",
     "DEFAULT_BASE_URL",
     "base_url_problem",
+    "calls_url",
     "find_base_url",
+    "hangup_url",
     "headers",
     "is_official",
     "secret_url",
+    "sideband_url",
     "websocket_url",
 ]
 
@@ -68,6 +71,27 @@ def secret_url(base_url: str) -> str:
     """Where client secrets are minted: `https://host/v1/realtime/client_secrets`."""
     parts = urlsplit(base_url)
     return _build(parts, _SCHEMES[parts.scheme][0], f"{_realtime_path(parts)}/client_secrets", parts.query)
+
+
+def calls_url(base_url: str) -> str:
+    """Where a WebRTC call is made: `https://host/v1/realtime/calls`."""
+    parts = urlsplit(base_url)
+    return _build(parts, _SCHEMES[parts.scheme][0], f"{_realtime_path(parts)}/calls", parts.query)
+
+
+def hangup_url(base_url: str, call_id: str) -> str:
+    """Where that call is ended: `https://host/v1/realtime/calls/rtc_.../hangup`."""
+    parts = urlsplit(base_url)
+    path = f"{_realtime_path(parts)}/calls/{quote(call_id, safe='')}/hangup"
+    return _build(parts, _SCHEMES[parts.scheme][0], path, parts.query)
+
+
+def sideband_url(base_url: str, call_id: str) -> str:
+    """A WebSocket that joins that call: `wss://host/v1/realtime?call_id=rtc_...`. The model is known already."""
+    parts = urlsplit(base_url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "model"]
+    query = urlencode([*kept, ("call_id", call_id)], quote_via=quote)
+    return _build(parts, _SCHEMES[parts.scheme][1], _realtime_path(parts), query)
 
 
 def headers(

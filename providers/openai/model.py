@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
 from providers.contract import Capabilities, ModelSession, SessionStart, Standby
 from providers.driver import open_session
-from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
+from providers.errors import ProviderRejected, ResumeRefused
 from providers.handshake import retry_after_s
+from providers.http_post import check_proxy, post
 from providers.link import WebSocketLink, check_connection
 from providers.openai.auth import Credential, find_credential, read_client_secret, secret_request
 from providers.openai.endpoint import find_base_url, headers, is_official, secret_url, websocket_url
@@ -42,6 +40,8 @@ class OpenAIModel:
         for problem in problems(speech, own, environ):
             raise problem
         check_connection(connection)
+        if own.auth == "client_secret":
+            check_proxy(connection)
         base_url = find_base_url(own.base_url, environ)
         self._speech = speech
         self._own = own
@@ -130,48 +130,11 @@ class OpenAIModel:
 
     async def _mint(self, credential: Credential) -> Credential:
         """A client secret for one session. The blocking request runs off the loop, bounded by the connect timeout."""
-        return await asyncio.to_thread(
-            _post_for_secret,
+        answer = await asyncio.to_thread(
+            post,
             self._secret_url,
-            {**self._headers(credential), "Content-Type": "application/json", "User-Agent": "roombridge"},
+            {**self._headers(credential), "Content-Type": "application/json"},
             secret_request(self._own.model, self._own.client_secret_ttl_s),
             self._connection,
         )
-
-
-def _post_for_secret(url: str, headers: dict[str, str], body: bytes, connection: ConnectionSettings) -> Credential:
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-    if connection.proxy is not None:
-        handlers.append(urllib.request.ProxyHandler({"http": connection.proxy, "https": connection.proxy}))
-    if url.startswith("https:"):
-        context = ssl.create_default_context()
-        if connection.ca_file is not None:
-            context.load_verify_locations(connection.ca_file)
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=connection.connect_timeout_s) as answer:
-            return read_client_secret(answer.status, answer.read(_MAX_ANSWER))
-    except urllib.error.HTTPError as refused:
-        with refused:
-            wait_s = retry_after_s(refused.headers.get("Retry-After"))
-            return read_client_secret(refused.code, refused.read(_MAX_ANSWER), wait_s)
-    except ProviderError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ProviderUnavailable(f"no client secret: cannot reach {url.split('?')[0]}: {_plain(error)}") from None
-
-
-_MAX_ANSWER = 1 << 20
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host: it comes back as the HTTP error that it is."""
-
-    def redirect_request(self, *arguments: object) -> None:
-        return None
-
-
-def _plain(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return str(reason or type(error).__name__)
+        return read_client_secret(answer.status, answer.body, retry_after_s(answer.headers.get("retry-after")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from providers.emulators.tls import make_certificate
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, SettingRefused
-from providers.link import WebSocketLink, _dial, _load_context, check_connection
+from providers.link import WebSocketLink, _dial, check_connection
 from providers.settings import ConnectionSettings
 from tests.fakes.leftovers import nothing_left
 from tests.fakes.websocket_server import Peer, tcp_server, until, websocket_server
@@ -350,12 +349,6 @@ async def test_reason_longer_than_a_close_frame_is_cut_to_whole_letters() -> Non
         link.finish(1001, "é" * 100)
         await link.wait_closed()
     assert codes == ["é" * 61]
-
-
-def test_tls_context_is_built_once() -> None:
-    first = _load_context(None, None)
-    assert first is _load_context(None, None)
-    assert first.verify_mode is ssl.CERT_REQUIRED
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
