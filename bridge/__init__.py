@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from bridge.conversation.barge_in import BargeInPolicy
     from bridge.conversation.entries import Line, ToolUse, TranscriptLine
     from bridge.conversation.summary import Summarize, SummaryWork
-    from bridge.core.commands import Command, FlushPlayout, RunTool, ShowCaption, ShowState
+    from bridge.core.commands import Command, FlushPlayout, RunTool, ShowActivity, ShowCaption, ShowState
     from bridge.core.errors import BridgeError, ConfigError, ModelFailed, RoomError, RoomInUse, RoomRejected
     from bridge.core.tool import Tool, ToolError
-    from bridge.core.words import AgentState, Caption, EndReason, ParticipantId
+    from bridge.core.words import AgentState, Caption, EndReason, ParticipantId, ToolActivity, TurnTimeline
     from bridge.facade import CallConfig, RoomBridge
     from bridge.transports.contract import Transport
     from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
@@ -44,15 +44,18 @@ __all__ = [
     "RoomInUse",
     "RoomRejected",
     "RunTool",
+    "ShowActivity",
     "ShowCaption",
     "ShowState",
     "Summarize",
     "SummaryWork",
     "Tool",
+    "ToolActivity",
     "ToolError",
     "ToolUse",
     "TranscriptLine",
     "Transport",
+    "TurnTimeline",
     "load",
     "make_model",
     "make_room",
@@ -65,10 +68,10 @@ _HOMES = {
     "bridge.conversation.barge_in": "BargeInPolicy",
     "bridge.conversation.entries": "Line ToolUse TranscriptLine",
     "bridge.conversation.summary": "Summarize SummaryWork",
-    "bridge.core.commands": "Command FlushPlayout RunTool ShowCaption ShowState",
+    "bridge.core.commands": "Command FlushPlayout RunTool ShowActivity ShowCaption ShowState",
     "bridge.core.errors": "BridgeError ConfigError ModelFailed RoomError RoomInUse RoomRejected",
     "bridge.core.tool": "Tool ToolError",
-    "bridge.core.words": "AgentState Caption EndReason ParticipantId",
+    "bridge.core.words": "AgentState Caption EndReason ParticipantId ToolActivity TurnTimeline",
     "bridge.facade": "CallConfig RoomBridge",
     "bridge.transports.contract": "Transport",
     "bridge.transports.livekit_room": "LiveKitRoom LiveKitSettings",

@@ -420,6 +420,7 @@ class RoomBridge:
         if self._paced is not None:
             yield from counters_of("pace", self._paced.stats)
         yield from counters_of("conversation", self._conversation.stats)
+        yield from counters_of("turns", self._fast.activities.timelines.stats)
         yield from counters_of("first_words", self._tape.stats)
         yield from counters_of("loop", self._pulse.stats)
         yield from ((f"room.{name}", value) for name, value in self.room.counters().items())

@@ -12,7 +12,7 @@ from typing import Any
 from bench.workers.serve import Handler, main, until
 from bridge.app import Process, make_model, make_room
 from bridge.config import load
-from bridge.core.words import AgentState, Caption
+from bridge.core.words import Activity, AgentState, Caption
 from bridge.transports.contract import Transport, TransportCapabilities, TransportListener
 
 _STOP_TIMEOUT_S = 10.0
@@ -51,6 +51,9 @@ class _Timed:
 
     def show_caption(self, caption: Caption) -> None:
         self._room.show_caption(caption)
+
+    def show_activity(self, activity: Activity) -> None:
+        self._room.show_activity(activity)
 
     def show_state(self, state: AgentState) -> None:
         self._room.show_state(state)

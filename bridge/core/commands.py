@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bridge.core.words import AgentState, Caption, EndReason, ParticipantId
+from bridge.core.words import Activity, AgentState, Caption, EndReason, ParticipantId
 from providers.contract import ToolCall
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Respond",
     "RunTool",
     "SendText",
+    "ShowActivity",
     "ShowCaption",
     "ShowState",
     "TruncateReply",
@@ -73,6 +74,12 @@ class ShowState(msgspec.Struct, frozen=True, gc=False):
     state: AgentState
 
 
+class ShowActivity(msgspec.Struct, frozen=True, gc=False):
+    """Publish a tool's progress or a turn's timeline, in order."""
+
+    activity: Activity
+
+
 class RunTool(msgspec.Struct, frozen=True):
     """Run this function in the control lane and answer the call."""
 
@@ -113,6 +120,7 @@ Command = (
     | InterruptModel
     | ShowCaption
     | ShowState
+    | ShowActivity
     | RunTool
     | CancelTools
     | Respond

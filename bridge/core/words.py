@@ -8,6 +8,7 @@ from typing import NewType
 import msgspec
 
 __all__ = [
+    "Activity",
     "AgentState",
     "AudioEnded",
     "AudioMuted",
@@ -34,7 +35,10 @@ __all__ = [
     "RoomReconnecting",
     "StillHeard",
     "TextReceived",
+    "ToolActivity",
     "ToolAnswered",
+    "ToolState",
+    "TurnTimeline",
     "Underrun",
     "VoiceHeard",
 ]
@@ -177,6 +181,53 @@ class Caption(msgspec.Struct, frozen=True, gc=False):
     final: bool
     interrupted: bool = False
     """The agent was cut here; the segment holds only what was heard."""
+
+
+class ToolState(StrEnum):
+    """How far a tool call has come."""
+
+    STARTED = "started"
+    ANSWERED = "answered"
+    """Its result went to the model."""
+    FAILED = "failed"
+    """It ended with an error, or no session took its result."""
+    CANCELLED = "cancelled"
+    """The model took it back, or the call ended first."""
+
+
+class ToolActivity(msgspec.Struct, frozen=True, gc=False):
+    """A tool call, for those who watch. Arguments and results are not in it: they may be private."""
+
+    call_id: str
+    name: str
+    state: ToolState
+    ms: int = 0
+    """Since it started."""
+
+
+class TurnTimeline(msgspec.Struct, frozen=True, gc=False):
+    """How soon the model answered one turn of the user, as we hear both: all ms since the end of his speech.
+
+    None where it is not known, or did not happen: a turn that ended without a sound has no `audible_ms`.
+    """
+
+    turn: int
+    """Counts from 1 in each call."""
+    speech_ended_at: float
+    """The end of the user's speech on the loop's clock, s; of a typed turn, its arrival."""
+    turn_known_ms: int | None = None
+    """It was told that the user had stopped: by the provider, or by our own detection where that ends the turns."""
+    reply_started_ms: int | None = None
+    """The provider began to answer."""
+    first_speech_ms: int | None = None
+    """The first chunk of speech arrived."""
+    audible_ms: int | None = None
+    """The first sound left for the room."""
+    typed: bool = False
+
+
+Activity = ToolActivity | TurnTimeline
+"""What a call shows of its workings to those who watch."""
 
 
 class LocalSpeechStarted(msgspec.Struct, frozen=True, gc=False):

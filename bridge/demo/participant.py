@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import wave
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class _Person:
         self.format = (0, 0)
         self.listening: set[asyncio.Task[None]] = set()
         self.ears: dict[str, asyncio.Task[None]] = {}
+        self.activities: deque[tuple[rtc.TextStreamReader, str]] = deque()
 
     def listen(self) -> None:
         room = self.room
@@ -76,6 +78,7 @@ class _Person:
         room.on("participant_connected", lambda who: tell("joined_by", identity=who.identity, kind=who.kind))
         room.on("participant_disconnected", lambda who: tell("left_by", identity=who.identity))
         room.register_text_stream_handler("lk.transcription", self._on_caption)
+        room.register_text_stream_handler("roombridge.events", self._on_activity)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self.tasks.create_task(work, name="participant")
@@ -129,6 +132,18 @@ class _Person:
             tell("caption_broken", stream=stream, error=str(error))
             return
         tell("caption", stream=stream, identity=identity, text="".join(pieces), attributes=reader.info.attributes or {})
+
+    def _on_activity(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        # They are opened in order; read side by side, a later one may be complete before an earlier one.
+        self.activities.append((reader, identity))
+        if len(self.activities) == 1:
+            self._spawn(self._read_activities())
+
+    async def _read_activities(self) -> None:
+        while self.activities:
+            reader, identity = self.activities[0]
+            tell("activity", identity=identity, activity=json.loads(await reader.read_all()))
+            self.activities.popleft()
 
     def _on_disconnected(self, reason: Any) -> None:
         tell("disconnected", reason=rtc.DisconnectReason.Name(reason))

@@ -14,8 +14,9 @@ from bridge.audio.convert import Convert
 from bridge.audio.mix import Mixer
 from bridge.audio.pace import PacedSink
 from bridge.audio.playout import Playout
+from bridge.conversation.activities import Activities
 from bridge.conversation.barge_in import BargeInPolicy
-from bridge.conversation.conversation import Conversation
+from bridge.conversation.conversation import Conversation, ConversationEvent
 from bridge.conversation.turns import Floor
 from bridge.core.commands import (
     CancelTools,
@@ -27,6 +28,7 @@ from bridge.core.commands import (
     Respond,
     RunTool,
     SendText,
+    ShowActivity,
     ShowCaption,
     ShowState,
     TruncateReply,
@@ -56,6 +58,7 @@ from bridge.lanes.model_orders import ModelOrders
 from bridge.lanes.mute_watch import MuteWatch
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
+from bridge.sessions.last_speech import LastSpeech
 from bridge.sessions.speech_watch import SpeechWatch
 from bridge.sessions.tape import Tape
 from bridge.sessions.thread import Loose
@@ -109,6 +112,8 @@ class FastLane:
         self._conversation = conversation
         self.hearing = Hearing(tape)
         self.speech = SpeechWatch(make_vad, self.hearing, always=listens_itself)
+        self._last_speech = LastSpeech(tape)
+        self.activities = Activities(self._last_speech)
         self._frame_bytes = frame_bytes
         self._control = control
         self._clock = clock
@@ -159,7 +164,7 @@ class FastLane:
                 self._heard_again(self.absence.heard(now), now)
             case _:
                 pass
-        self._carry_out(self._conversation.handle(event, now), now)
+        self._handle(event, now)
 
     # ----------------------------------------------------------------------------------------- doors of the model
 
@@ -175,11 +180,13 @@ class FastLane:
         now = self._drain.news_at = self._now()
         if isinstance(event, SpeechChunk):
             self.orders.answered()
+            if self.activities.timelines.awaits_speech:
+                self.activities.timelines.speech_came(event.reply_id, now)
             self._playout.push(event.reply_id, leader.speech(event.reply_id, event.audio), now)
             self._after_playout(now)
             return
         self._note(event)
-        self._carry_out(self._conversation.handle(event, now), now)
+        self._handle(event, now)
         if isinstance(event, GenerationComplete | TurnComplete) and self._conversation.results_settled:
             self._control.results_settled(event.session)
         if isinstance(event, Closed):
@@ -267,11 +274,11 @@ class FastLane:
         if before is not None and before is not feed:
             # Of what it was saying, no more will come to the room.
             passed_on = Closed(before.number, 1000, "the lead was passed on")
-            self._carry_out(self._conversation.handle(passed_on, now), now)
+            self._handle(passed_on, now)
             self.orders.leader_gone()
         self._conversation.capabilities = feed.session.capabilities
         ready = SessionReady(number, feed.session.id, resumed=feed.resumed)
-        self._carry_out(self._conversation.handle(ready, now), now)
+        self._handle(ready, now)
         for order in self.orders.take_waiting():
             self.orders.give(order, feed.session, now)
 
@@ -302,12 +309,12 @@ class FastLane:
             speech = self.speech.stand_in()
             if speech is not None:
                 now = self._now()
-                self._carry_out(self._conversation.handle(speech, now), now)
+                self._handle(speech, now)
 
     def interrupt(self) -> None:
         """The application wants silence now."""
         now = self._now()
-        self._carry_out(self._conversation.handle(InterruptRequested(), now), now)
+        self._handle(InterruptRequested(), now)
 
     def do(self, command: Command) -> None:
         """One command from the application: a typed turn, a prompt."""
@@ -326,7 +333,7 @@ class FastLane:
 
     def tool_answered(self, event: ToolAnswered) -> None:
         now = self._now()
-        self._carry_out(self._conversation.handle(event, now), now)
+        self._handle(event, now)
 
     # ------------------------------------------------------------------------------- asked for a change of session
 
@@ -385,6 +392,7 @@ class FastLane:
         self._listens = False
         now = self._now()
         self._carry_out(self._conversation.end(now), now)
+        self._carry_out(self.activities.end(now), now)
 
     async def drained(self) -> None:
         """Until the room has heard everything that the model has said so far, and what it is at work on: a tool may be
@@ -412,7 +420,13 @@ class FastLane:
     def _quiet(self, now: float) -> bool:
         return self._playout.drained(now) and self._playout.sounding(now) is None
 
+    def _handle(self, event: ConversationEvent, now: float) -> None:
+        ends_turns = self._conversation.capabilities.turn_detector is TurnDetector.CLIENT
+        self._carry_out(self.activities.handle(event, now, ends_turns=ends_turns), now)
+        self._carry_out(self._conversation.handle(event, now), now)
+
     def _hear(self, frame: bytes, now: float) -> None:
+        self._last_speech.heard_at = now
         if self.speech.vad is not None:
             self._watch(self.speech.vad, frame, now)
         self.stats.frames_out += self.hearing.hear(frame)
@@ -431,7 +445,7 @@ class FastLane:
     def _watch(self, vad: EnergyVad, frame: bytes, now: float) -> None:
         tell = self._conversation.capabilities.turn_detector is TurnDetector.CLIENT
         for event in self.speech.heard(vad, frame, tell=tell):
-            self._carry_out(self._conversation.handle(event, now), now)
+            self._handle(event, now)
 
     def _heard_again(self, again: bool, now: float) -> None:
         if again:
@@ -443,7 +457,7 @@ class FastLane:
             return
         events: Sequence[PlayoutEvent] = self._playout.feed(now)
         for event in events:
-            self._carry_out(self._conversation.handle(event, now), now)
+            self._handle(event, now)
 
     def _carry_out(self, commands: Iterable[Command], now: float) -> None:
         for command in commands:
@@ -453,7 +467,7 @@ class FastLane:
         match command:
             case FlushPlayout(dead=dead):
                 heard = self._playout.flush(now, dead)
-                self._carry_out(self._conversation.handle(PlayoutFlushed(heard), now), now)
+                self._handle(PlayoutFlushed(heard), now)
             case FinishSpeech(reply_id=reply_id):
                 self._playout.finish(reply_id, now)
                 self._after_playout(now)
@@ -463,6 +477,9 @@ class FastLane:
             case ShowState(state=state):
                 if self._room.capabilities.states:
                     self._room.show_state(state)
+            case ShowActivity(activity=activity):
+                if self._room.capabilities.activities:
+                    self._room.show_activity(activity)
             case TruncateReply() | InterruptModel() | Respond() | SendText():
                 self.orders.give(command, self.leading, now)
             case RunTool(call=call):

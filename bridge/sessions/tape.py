@@ -22,6 +22,7 @@ _PRE_ROLL_MS = 300
 """Speech begins softly: so much before its first loud frame belongs to it."""
 _READ_MS = 60_000
 _LOOK_MS = 500
+_LOOK_BACK_MS = 1000
 _FULL_SCALE_SQUARED = 32768.0 * 32768.0
 
 
@@ -152,6 +153,25 @@ class Tape:
     def loud_ms(self, since: int) -> int:
         """How much of what comes at or after this frame is loud, ms."""
         return 0 if since >= self.end else int(self._loud_cells(max(since, self.start), self.end).sum()) * _CELL_MS
+
+    def last_loud(self) -> int | None:
+        """The frame after the last sound that is long enough for speech; None if there is none on the tape. A second
+        is looked at in 0.1 ms, the newest first."""
+        step, until = _LOOK_BACK_MS // self.frame_ms, self.end
+        # A sound across the border of two looks is seen whole by one of them.
+        overlap = self._onset // self._cells + 1
+        while until > self.start:
+            since = max(self.start, until - step)
+            loud = self._loud_cells(since, min(self.end, until + overlap))
+            if self._onset > 1:
+                # A cell counts where it ends a run of loud ones.
+                sums = np.concatenate(([0], np.cumsum(loud)))
+                loud[self._onset - 1 :] = sums[self._onset :] - sums[: -self._onset] == self._onset
+                loud[: self._onset - 1] = False
+            if loud.any():
+                return since + int(np.flatnonzero(loud)[-1]) // self._cells + 1
+            until = since
+        return None
 
     # ---------------------------------------------------------------------------------------------------- workings
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from bridge.core.words import AgentState, Caption, ParticipantId, RoomEvent
+from bridge.core.words import Activity, AgentState, Caption, ParticipantId, RoomEvent
 from providers.signal.formats import PCM16_24K, AudioFormat
 
 __all__ = ["PlayoutReport", "Transport", "TransportCapabilities", "TransportListener"]
@@ -48,6 +48,8 @@ class TransportCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     """How long the last sound is under way to the ear once `queued_ms` has come to 0: who leaves sooner cuts it."""
     captions: bool = False
     states: bool = False
+    activities: bool = False
+    """It shows tool calls and turn timelines: `show_activity`."""
 
 
 class TransportListener(Protocol):
@@ -93,6 +95,10 @@ class Transport(Protocol):
 
     def show_state(self, state: AgentState) -> None:
         """Publish the agent's state. Keeps only the newest while busy."""
+        ...
+
+    def show_activity(self, activity: Activity) -> None:
+        """Publish a tool's progress or a turn's timeline, in order, without waiting. Only asked where it can."""
         ...
 
     def counters(self) -> dict[str, int]:

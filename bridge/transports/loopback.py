@@ -13,6 +13,7 @@ import msgspec
 from bridge.audio.queue_clock import QueueClock
 from bridge.core.errors import RoomInUse
 from bridge.core.words import (
+    Activity,
     AgentState,
     AudioEnded,
     AudioStarted,
@@ -62,10 +63,12 @@ class LoopbackRoom:
             output_format=output_format,
             captions=True,
             states=True,
+            activities=True,
             paces_itself=paces_itself,
         )
         self.captions: list[Caption] = []
         self.states: list[AgentState] = []
+        self.activities: list[Activity] = []
         self._clock = clock
         self._keep_heard_s = keep_heard_s
         self._listener: TransportListener | None = None
@@ -110,6 +113,9 @@ class LoopbackRoom:
 
     def show_state(self, state: AgentState) -> None:
         self.states.append(state)
+
+    def show_activity(self, activity: Activity) -> None:
+        self.activities.append(activity)
 
     def counters(self) -> dict[str, int]:
         return {"flushes": self._flushes}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.words import AgentState, AudioStarted, Caption, ParticipantId
+from bridge.core.words import AgentState, AudioStarted, Caption, ParticipantId, ToolActivity, ToolState, TurnTimeline
 from bridge.demo.person import Person
 from tests.e2e.conftest import PersonFactory
 from tests.e2e.listening import RoomFactory
@@ -153,10 +153,38 @@ async def test_an_older_client_gets_packets_with_the_whole_text(
         )
 
 
-async def test_captions_and_states_can_be_off(open_room: RoomFactory, person: PersonFactory) -> None:
-    async with open_room(captions=False, states=False) as (room, _), person("ann") as ann:
+@BOTH_WAYS
+async def test_tools_and_timelines_are_json_in_their_order(
+    ffi: str, open_room: RoomFactory, person: PersonFactory
+) -> None:
+    async with open_room(ffi=ffi) as (room, _), person("ann") as ann:
+        await ann.wait("hears_agent")
+        room.show_activity(ToolActivity("c1", "weather", ToolState.STARTED))
+        room.show_activity(ToolActivity("c1", "weather", ToolState.ANSWERED, 250))
+        room.show_activity(TurnTimeline(1, 12.5, 500, 620, 700, 760))
+        seen = await count(ann, "activity", 3)
+        assert {fact["identity"] for fact in seen} == {"roombridge"}
+        assert [fact["activity"] for fact in seen] == [
+            {"type": "tool", "call_id": "c1", "name": "weather", "state": "started", "ms": 0},
+            {"type": "tool", "call_id": "c1", "name": "weather", "state": "answered", "ms": 250},
+            {
+                "type": "turn",
+                "turn": 1,
+                "speech_ended_at": 12.5,
+                "turn_known_ms": 500,
+                "reply_started_ms": 620,
+                "first_speech_ms": 700,
+                "audible_ms": 760,
+                "typed": False,
+            },
+        ]
+
+
+async def test_captions_states_and_activities_can_be_off(open_room: RoomFactory, person: PersonFactory) -> None:
+    async with open_room(captions=False, states=False, activities=False) as (room, _), person("ann") as ann:
         await ann.wait("hears_agent")
         room.show_caption(Caption("s1", None, "Hello", final=True))
         room.show_state(AgentState.LISTENING)
+        room.show_activity(ToolActivity("c1", "weather", ToolState.STARTED))
         await asyncio.sleep(0.5)
-        assert told(ann, "caption_open") == told(ann, "attributes") == []
+        assert told(ann, "activity") == told(ann, "caption_open") == told(ann, "attributes") == []

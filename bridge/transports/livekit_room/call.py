@@ -17,6 +17,7 @@ from livekit import rtc
 
 from bridge.core.errors import RoomError, RoomRejected
 from bridge.core.words import (
+    Activity,
     AgentState,
     Caption,
     EndReason,
@@ -315,6 +316,10 @@ class RoomCall:
         if self._may_show_state and not self._closing:
             self._text.show_state(state)
 
+    def show_activity(self, activity: Activity) -> None:
+        if not self._closing:
+            self._text.show_activity(activity)
+
     def _track_of(self, speaker: ParticipantId | None) -> str:
         if speaker is not None:
             return self._audience.track_of(speaker)
@@ -341,6 +346,7 @@ class RoomCall:
             "voice_dropped_ms": int(voice.dropped_ms) if voice is not None else 0,
             "voice_errors": voice.errors if voice is not None else 0,
             "captions_dropped": text.dropped,
+            "activities_dropped": text.dropped_activities,
             "text_failed": text.failed,
             "segments_forced_closed": text.forced_closes,
             "states_unconfirmed": text.states_unconfirmed,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.core.errors import ConfigError, RoomInUse, RoomRejected
-from bridge.core.words import AgentState, Caption
+from bridge.core.words import Activity, AgentState, Caption
 from bridge.transports.contract import TransportCapabilities, TransportListener
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from bridge.transports.livekit_room.token import TokenClaims, read_claims, sign_agent
@@ -75,6 +75,7 @@ class LiveKitRoom:
             tail_ms=_TAIL_MS,
             captions=settings.captions,
             states=settings.states,
+            activities=settings.activities,
         )
 
     def __repr__(self) -> str:
@@ -134,6 +135,10 @@ class LiveKitRoom:
     def show_state(self, state: AgentState) -> None:
         if self._call is not None and self.settings.states:
             self._call.show_state(state)
+
+    def show_activity(self, activity: Activity) -> None:
+        if self._call is not None and self.settings.activities:
+            self._call.show_activity(activity)
 
     def counters(self) -> dict[str, int]:
         return self._call.counters() if self._call is not None else self._last_counters

@@ -72,6 +72,8 @@ class LiveKitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Transcripts also as the older packet: auto while somebody's client needs it."""
     states: bool = True
     """Publish `lk.agent.state`."""
+    activities: bool = True
+    """Publish tool calls (name and state only) and how soon each turn was answered (`roombridge.events`)."""
     chat: bool = True
     """Hear typed messages (`lk.chat`)."""
     chat_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000

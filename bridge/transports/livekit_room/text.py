@@ -1,4 +1,4 @@
-"""Transcripts and the agent's state to the room, in order, by one task that never holds up the voice."""
+"""Transcripts, the agent's state and activities to the room, in order, by tasks that never hold up the voice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from livekit import rtc
 
-from bridge.core.words import AgentState, Caption, ParticipantId
-from bridge.transports.livekit_room import captions
+from bridge.core.words import Activity, AgentState, Caption, ParticipantId
+from bridge.transports.activity_json import activity_json
+from bridge.transports.livekit_room import activities, captions
 
 __all__ = ["STATE_ATTRIBUTE", "TextWriter"]
 
@@ -30,7 +31,8 @@ _log = logging.getLogger(__name__)
 
 
 class TextWriter:
-    """Sends captions in order and the newest state first. Full: see `CaptionQueue`; nothing here waits.
+    """Sends captions in order, the newest state first, and activities beside them. Full: see `CaptionQueue` and
+    `ActivityQueue`; nothing here waits.
 
     While no room is attached everything waits. A segment that was open when its room went is opened anew in the next,
     with all of its text; the state is told again.
@@ -52,6 +54,7 @@ class TextWriter:
         self._track_of = track_of
         self._wants_legacy = wants_legacy
         self._queue = captions.CaptionQueue()
+        self._activities = activities.ActivityQueue()
         self._texts = captions.SegmentTexts()
         self._open: dict[str, rtc.TextStreamWriter] = {}
         self._said: dict[str, str] = {}
@@ -59,12 +62,17 @@ class TextWriter:
         self._state: AgentState | None = None
         self._shown: AgentState | None = None
         self._more = asyncio.Event()
+        self._new_activity = asyncio.Event()
         self._new_state = asyncio.Event()
         self._stopping = False
 
     @property
     def dropped(self) -> int:
         return self._queue.dropped
+
+    @property
+    def dropped_activities(self) -> int:
+        return self._activities.dropped
 
     def show_caption(self, caption: Caption) -> None:
         self._queue.put(caption)
@@ -73,6 +81,10 @@ class TextWriter:
     def show_state(self, state: AgentState) -> None:
         self._state = state
         self._new_state.set()
+
+    def show_activity(self, activity: Activity) -> None:
+        self._activities.put(activity)
+        self._new_activity.set()
 
     def attach(self, room: rtc.Room) -> None:
         """Send to this room, joined."""
@@ -99,6 +111,7 @@ class TextWriter:
         self._stopping = True
         self._more.set()
         self._new_state.set()
+        self._new_activity.set()
 
     async def run(self) -> None:
         """Send until stopped, or cancelled: then what waits is lost."""
@@ -106,6 +119,7 @@ class TextWriter:
         async with asyncio.TaskGroup() as lanes:
             lanes.create_task(self._run_states(), name="livekit:states")
             lanes.create_task(self._run_captions(), name="livekit:captions")
+            lanes.create_task(self._run_activities(), name="livekit:activities")
 
     async def _run_captions(self) -> None:
         while True:
@@ -122,6 +136,21 @@ class TextWriter:
         for segment_id in tuple(self._open):
             await self._try(self._close_segment(segment_id), "the end of a transcript")
         await asyncio.sleep(max(0.0, self._sent_at + _ON_THE_WAY_S - asyncio.get_running_loop().time()))
+
+    async def _run_activities(self) -> None:
+        while True:
+            await self._new_activity.wait()
+            self._new_activity.clear()
+            while self._activities:
+                await self._there.wait()
+                activity = self._activities.get()
+                if not await self._try(self._send_activity(activity), "an activity") and not self._there.is_set():
+                    self._activities.put_back(activity)
+            if self._stopping:
+                break
+
+    async def _send_activity(self, activity: Activity) -> None:
+        await self._participant.send_text(activity_json(activity), topic=activities.TOPIC)
 
     async def _run_states(self) -> None:
         while True:

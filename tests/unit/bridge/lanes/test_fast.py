@@ -23,7 +23,10 @@ from bridge.core.words import (
     ParticipantId,
     RoomReconnected,
     RoomReconnecting,
+    ToolActivity,
     ToolAnswered,
+    ToolState,
+    TurnTimeline,
 )
 from bridge.lanes.fast import FastLane
 from bridge.sessions.feed import SessionFeed
@@ -42,6 +45,7 @@ from providers.contract import (
     ToolCall,
     TurnComplete,
     TurnDetector,
+    UserSpeechStopped,
 )
 from providers.errors import NeedsNewSession, ProviderUnavailable
 from providers.signal.formats import PCM16_24K
@@ -565,3 +569,35 @@ async def test_a_session_that_still_tells_something_is_waited_for() -> None:
         call.beats(1500)
         session.emit(Thought(1, "r1", "let me see"))
     assert closed(call) == []
+
+
+async def test_whoever_watches_is_told_how_soon_a_turn_was_answered() -> None:
+    call = await Call(first_words_ms=30_000).start()
+    session = call.lead()
+    call.speaks(600)
+    ended_at = call.clock.now
+    call.speaks(400, level=1)
+    session.emit(UserSpeechStopped(1))
+    call.speaks(200, level=1)
+    session.emit(ReplyStarted(1, "r1"))
+    call.speaks(100, level=1)
+    session.emit(SpeechChunk(1, "r1", b"\1\0" * 24_000))
+    call.speaks(100, level=1)
+    (turn,) = call.room.activities
+    assert isinstance(turn, TurnTimeline)
+    assert abs(turn.speech_ended_at - ended_at) <= 0.08
+    assert turn.turn_known_ms and abs(turn.turn_known_ms - 400) <= 80
+    assert turn.reply_started_ms == turn.turn_known_ms + 200
+    assert turn.first_speech_ms == turn.turn_known_ms + 300
+    assert turn.audible_ms and 0 <= turn.audible_ms - turn.first_speech_ms <= 100
+
+
+async def test_whoever_watches_is_told_of_tools_by_name_and_state_alone(call: Call) -> None:
+    session = call.lead()
+    session.emit(ToolCall(1, "c1", "weather", {"where": "secret"}))
+    call.clock.now += 0.5
+    call.lane.tool_answered(ToolAnswered("c1", "weather", "secret"))
+    assert call.room.activities == [
+        ToolActivity("c1", "weather", ToolState.STARTED),
+        ToolActivity("c1", "weather", ToolState.ANSWERED, 500),
+    ]

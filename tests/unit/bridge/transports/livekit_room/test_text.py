@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from bridge.core.words import AgentState, Caption, ParticipantId
+from bridge.core.words import AgentState, Caption, ParticipantId, ToolActivity, ToolState, TurnTimeline
 from bridge.transports.livekit_room import text as text_module
 from bridge.transports.livekit_room.text import TextWriter
 from tests.fakes.fake_time import in_fake_time
@@ -58,6 +59,12 @@ class Room:
         name = attributes["lk.segment_id"]
         self.sent.append(("open", name, attributes["lk.transcription_final"], sender_identity))
         return Stream(self, name)
+
+    async def send_text(self, text: str, *, topic: str) -> None:
+        await self.gate.wait()
+        if self.broken:
+            raise ConnectionError("no data channel")
+        self.sent.append((topic, json.loads(text)))
 
     async def publish_transcription(self, packet: Any) -> None:
         segment = packet.segments[0]
@@ -310,3 +317,62 @@ async def test_a_caption_that_was_on_its_way_when_the_room_went_is_sent_when_it_
         writer.attach(stand_in)
         await asyncio.sleep(0.01)
     assert [sent for sent in room.sent if sent[0] == "write"] == [("write", "s", "Good day.")]
+
+
+def started(number: int) -> ToolActivity:
+    return ToolActivity(f"c{number}", "weather", ToolState.STARTED)
+
+
+@in_fake_time
+async def test_activities_are_one_json_stream_each_in_order() -> None:
+    room = Room()
+    async with writing(room) as writer:
+        writer.show_activity(started(1))
+        writer.show_activity(TurnTimeline(1, 10.5, 500, 700, None, 900))
+    assert room.sent == [
+        ("roombridge.events", {"type": "tool", "call_id": "c1", "name": "weather", "state": "started", "ms": 0}),
+        (
+            "roombridge.events",
+            {
+                "type": "turn",
+                "turn": 1,
+                "speech_ended_at": 10.5,
+                "turn_known_ms": 500,
+                "reply_started_ms": 700,
+                "first_speech_ms": None,
+                "audible_ms": 900,
+                "typed": False,
+            },
+        ),
+    ]
+
+
+@in_fake_time
+async def test_activities_are_bounded_and_wait_for_no_caption() -> None:
+    room = Room()
+    room.write_gate.clear()
+    async with writing(room) as writer:
+        writer.show_caption(Caption("s", None, "Hello", True))
+        await asyncio.sleep(0.01)
+        for number in range(300):
+            writer.show_activity(started(number))
+        await asyncio.sleep(0.01)
+        assert room.sent[-1][1]["call_id"] == "c299" and len(room.sent) == 257
+        assert writer.dropped_activities == 44
+        room.write_gate.set()
+
+
+@in_fake_time
+async def test_an_activity_that_meets_a_lost_room_is_told_in_the_next() -> None:
+    lost, found = Room(), Room()
+    lost.broken = True
+    lost.gate.clear()
+    async with writing(lost) as writer:
+        writer.show_activity(started(1))
+        await asyncio.sleep(0.01)
+        writer.detach()
+        lost.gate.set()
+        await asyncio.sleep(0.01)
+        stand_in: Any = found
+        writer.attach(stand_in)
+    assert lost.sent == [] and len(found.sent) == 1
