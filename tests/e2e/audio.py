@@ -90,6 +90,8 @@ def find(needle: Samples, haystack: Samples, rate_hz: int) -> Found:
     squares = np.concatenate(([0.0], np.cumsum(haystack**2)))
     energy = (squares[n:] - squares[:-n]) - (sums[n:] - sums[:-n]) ** 2 / n
     own = float(np.sum(needle**2))
+    if own == 0.0:
+        return Found(0.0, 0.0)
     # Where there is next to nothing, rounding would look like a likeness.
     floor = own * 1e-6
     alike = np.where(energy > floor, cross / np.sqrt(np.maximum(energy, floor) * own), 0.0)

@@ -40,7 +40,8 @@ QUIET_DBFS = -46.0
 SURE = 0.5
 """Normalised correlation of a marker that is there; another one reaches 0.35 at most."""
 _JUDGED_HZ = 8000
-_BLOCK_S = 4.0
+_BLOCK_S = 3.9
+"""With a marker more just below a power of two: what is looked at in one transform."""
 _AHEAD = 80
 """Markers looked for beyond the newest that was found: 8 s may be missing."""
 _BEHIND = 40
