@@ -1,0 +1,427 @@
+"""One WebRTC connection: speech both ways on a monotonic schedule, and messages over a data channel."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import numpy as np
+
+from providers.webrtc import rtp, sdp
+from providers.webrtc.jitter import JitterBuffer, JitterSettings, JitterStats
+from providers.webrtc.pacer import Pacer
+from providers.webrtc.settings import IceServer, PeerSettings, ResolvedIceServer
+
+if TYPE_CHECKING:
+    from providers.webrtc.opus import OpusEncoder
+    from providers.webrtc.seam import Wire
+
+__all__ = ["IceServer", "JitterSettings", "Peer", "PeerSettings", "PeerStats", "PeerUser", "ResolvedIceServer"]
+
+_CLOSE_S = 2.0
+_PROBE_AFTER_S = 1.0
+_SETTLED_SILENCE = 10
+"""Silent packets after which the encoder is quiet: the last packet is then sent again instead of encoding nothing."""
+
+
+class PeerUser(Protocol):
+    """What a connection tells its owner. Called in the event loop's own turn; must not raise."""
+
+    def peer_connected(self) -> None:
+        """Media may flow."""
+
+    def channel_open(self) -> None:
+        """Messages may flow."""
+
+    def audio_received(self, pcm: bytes, now: float) -> None:
+        """One 20 ms frame, int16 mono at `receive_rate_hz`; one each 20 ms while the stream runs."""
+
+    def message_received(self, message: str | bytes) -> None:
+        """From the data channel."""
+
+    def video_track(self, track: Any) -> None:
+        """An aiortc track began; only with `settings.video`."""
+
+    def peer_closed(self, reason: str) -> None:
+        """The end, told exactly once: by the other side, by the network, or by `close`."""
+
+
+class PeerStats(msgspec.Struct):
+    """Counters of one connection."""
+
+    packets_sent: int = 0
+    packets_received: int = 0
+    bad_packets: int = 0
+    """Not decrypted, or no RTP."""
+    dropped_audio_ms: int = 0
+    """The send queue was full: its oldest audio went."""
+    dropped_messages: int = 0
+    """Not sent: queue full, channel closed, too long."""
+    refused_messages: int = 0
+    """Not taken: longer than `max_message_bytes`."""
+    schedule_restarts: int = 0
+    """The event loop stalled for longer than the schedule catches up."""
+    skipped_packets: int = 0
+    """Never sent because of that."""
+    stream_changes: int = 0
+    """The other side began a new stream (SSRC)."""
+    jitter: JitterStats = msgspec.field(default_factory=JitterStats)
+
+
+class Peer:
+    """Both of its queues are bounded: audio to send (full: the oldest goes) and messages that wait for the channel
+    (full: new ones go). Drops are counted in `stats`."""
+
+    def __init__(
+        self, user: PeerUser, settings: PeerSettings, ice_servers: Sequence[ResolvedIceServer] = (), *, name: str
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._user = user
+        self._servers = tuple(ice_servers)
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self._label: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._reason: str | None = None
+        self._open = False
+        self._stats = PeerStats()
+        self._messages: deque[str] = deque()
+        self._audio: deque[bytes] = deque()
+        self._audio_bytes = 0
+        self._waited = False
+        self._frame_bytes = settings.send_rate_hz // 50 * 2
+        self._silence = bytes(self._frame_bytes)
+        self._silent = 0
+        self._silent_packet = b""
+        self._octets = 0
+        self._ssrc = secrets.randbits(32)
+        # In the lower half: a wrap among the first packets would break SRTP if they are lost (RFC 3711 section 3.3.1).
+        self._sequence = secrets.randbits(15)
+        self._cname = secrets.token_hex(8)
+        self._extension = b""
+        self._level_at = -1
+        self._payload_type = 111
+        self._pacer: Pacer | None = None
+        self._encoder: OpusEncoder | None = None
+        self._jitter: JitterBuffer | None = None
+        self._stream: rtp.ReceiverCount | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began_wall_s = datetime.now(UTC).timestamp()
+        self._began_at = self._loop.time()
+        self._report_at = 0.0
+        self._heard = 0
+        self._heard_at = 0.0
+        self._probe_at = 0.0
+
+    # Descriptions
+
+    async def offer(self, channel: str) -> str:
+        """The SDP to send, complete with addresses: audio both ways and one data channel labelled `channel`."""
+        assert self._wire is None, "a connection is offered or answered once"
+        self._label = channel
+        wire = await self._gathered()
+        return sdp.offer(wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session()))
+
+    async def accept(self, answer_sdp: str) -> None:
+        """The other side's answer; connecting goes on by itself. Raises ValueError for SDP that cannot be used."""
+        assert self._wire is not None, "offer first"
+        remote = sdp.parse(answer_sdp, is_answer=True)
+        self._start(remote, controlling=True, role="server" if remote.role == "client" else "client")
+
+    async def answer(self, offer_sdp: str) -> str:
+        """The SDP to answer with; connecting begins. Raises ValueError for an offer that cannot be used."""
+        assert self._wire is None, "a connection is offered or answered once"
+        remote = sdp.parse(offer_sdp, is_answer=False)
+        wire = await self._gathered()
+        role = "server" if remote.role == "client" else "client"
+        local = wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session())
+        self._start(remote, controlling=False, role=role)
+        return sdp.answer(local, remote, role=role)
+
+    async def _gathered(self) -> Wire:
+        from providers.webrtc.seam import Wire  # aiortc, on first use
+
+        self._wire = Wire(self, self.settings, self._servers, self.name)
+        await self._wire.gather()
+        return self._wire
+
+    def _session(self) -> int:
+        return secrets.randbits(62)
+
+    def _start(self, remote: sdp.Remote, *, controlling: bool, role: str) -> None:
+        self._payload_type = remote.opus
+        known = dict(remote.extensions)
+        mid = remote.sections[remote.audio].mid.encode()
+        if sdp.AUDIO_LEVEL in known:
+            self._extension += bytes([known[sdp.AUDIO_LEVEL] << 4, 0])
+            self._level_at = 1
+        if sdp.MID in known and 0 < len(mid) <= 16:
+            self._extension += bytes([known[sdp.MID] << 4 | len(mid) - 1]) + mid
+        self._spawn(self._connect(remote, controlling, role), "connect")
+
+    def _spawn(self, work: Any, what: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work, name=f"{self.name}:{what}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _connect(self, remote: sdp.Remote, controlling: bool, role: str) -> None:
+        assert self._wire is not None
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout_s):
+                await self._wire.connect(remote, controlling=controlling, role=role, channel=self._label)
+        except TimeoutError:
+            self.wire_lost(f"ice: no connection within {self.settings.connect_timeout_s:g} s")
+        except ConnectionError as error:
+            self.wire_lost(str(error))
+        else:
+            self._media_flows()
+
+    def _media_flows(self) -> None:
+        from providers.webrtc.opus import OpusDecoder, OpusEncoder
+
+        if self._reason is not None:
+            return
+        settings = self.settings
+        self._encoder = OpusEncoder(settings.send_rate_hz, bitrate_bps=settings.bitrate_bps)
+        self._jitter = JitterBuffer(
+            OpusDecoder(settings.receive_rate_hz).decode, settings.receive_rate_hz, settings.jitter
+        )
+        now = self._loop.time()
+        self._heard_at = self._probe_at = now
+        self._report_at = now + 0.5
+        self._pacer = Pacer(now, secrets.randbits(32))
+        self._user.peer_connected()
+        self._tick()
+
+    async def connected(self) -> None:
+        """Until media flows both ways is possible and the channel is open. The caller bounds it.
+        Raises ConnectionError, with the reason, if the connection ends instead."""
+        await asyncio.shield(self._ready)
+
+    # Out
+
+    def send_audio(self, pcm: bytes) -> None:
+        """Any length of int16 mono at `send_rate_hz`, to be heard after what was given before."""
+        if not pcm or self._reason is not None:
+            return
+        self._audio.append(pcm)
+        self._audio_bytes += len(pcm)
+        most = self.settings.send_queue_ms * self.settings.send_rate_hz // 1000 * 2
+        over = self._audio_bytes - most
+        if over > 0:
+            self._take(over + over % 2)
+            self._stats.dropped_audio_ms += over * 500 // self.settings.send_rate_hz
+
+    def flush_audio(self) -> None:
+        """Silence from the next packet on."""
+        self._audio.clear()
+        self._audio_bytes = 0
+
+    def queued_ms(self, now: float) -> float:
+        """Audio that was given and not yet sent."""
+        return self._audio_bytes * 500 / self.settings.send_rate_hz
+
+    def send_message(self, message: str) -> None:
+        """Over the data channel. Before it opens: `message_queue` messages wait."""
+        if self._reason is None and not self._open:
+            if len(self._messages) < self.settings.message_queue:
+                self._messages.append(message)
+                return
+        elif self._reason is None and self._wire is not None and self._wire.send_message(message):
+            return
+        self._stats.dropped_messages += 1
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` bytes of the queue."""
+        pieces = []
+        while size and self._audio:
+            piece = self._audio.popleft()
+            if len(piece) > size:
+                self._audio.appendleft(piece[size:])
+                piece = piece[:size]
+            pieces.append(piece)
+            size -= len(piece)
+            self._audio_bytes -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _next_frame(self) -> bytes:
+        """20 ms to send. A piece shorter than a packet waits one packet long for its rest."""
+        if self._audio_bytes >= self._frame_bytes:
+            self._waited = False
+            return self._take(self._frame_bytes)
+        if self._audio_bytes and self._waited:
+            self._waited = False
+            return self._take(self._audio_bytes).ljust(self._frame_bytes, b"\0")
+        self._waited = self._audio_bytes > 0
+        return self._silence
+
+    def _send_packet(self, pacer: Pacer, encoder: OpusEncoder, wire: Wire) -> None:
+        frame = self._next_frame()
+        extension = self._extension
+        if frame is self._silence:
+            self._silent += 1
+            if self._silent <= _SETTLED_SILENCE:
+                self._silent_packet = encoder.encode(frame)
+            payload = self._silent_packet
+            level = 127
+        else:
+            self._silent = 0
+            payload = encoder.encode(frame)
+            level = rtp.audio_level(np.frombuffer(frame, dtype=np.int16)) if self._level_at >= 0 else 127
+        if self._level_at >= 0:
+            extension = extension[: self._level_at] + bytes([level]) + extension[self._level_at + 1 :]
+        marker = pacer.resumed
+        head = rtp.header(
+            payload_type=self._payload_type,
+            marker=marker,
+            sequence=self._sequence,
+            timestamp=pacer.next_timestamp(),
+            ssrc=self._ssrc,
+            extension=extension,
+        )
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        if wire.send_rtp(head + payload):
+            self._stats.packets_sent += 1
+            self._octets += len(payload)
+
+    # The schedule
+
+    def _tick(self) -> None:
+        pacer, encoder, wire, jitter = self._pacer, self._encoder, self._wire, self._jitter
+        assert pacer is not None and encoder is not None and wire is not None and jitter is not None
+        now = self._loop.time()
+        for _ in range(pacer.due(now)):
+            self._send_packet(pacer, encoder, wire)
+            frame = jitter.pull(now)
+            if frame is not None:
+                self._user.audio_received(frame.tobytes(), now)
+            if self._reason is not None:
+                return
+        if now >= self._report_at:
+            self._report_at = now + 0.5 + random()
+            self._send_report(now, pacer, wire)
+        self._watch(now, wire)
+        if self._reason is None:
+            self._timer = self._loop.call_at(pacer.next_at(), self._tick)
+
+    def _send_report(self, now: float, pacer: Pacer, wire: Wire) -> None:
+        wire.send_rtcp(
+            rtp.reports(
+                ssrc=self._ssrc,
+                cname=self._cname,
+                wall_s=self._began_wall_s + now - self._began_at,
+                rtp_timestamp=pacer.timestamp_at(now) if self._stats.packets_sent else None,
+                packets=self._stats.packets_sent,
+                octets=self._octets,
+                received=[self._stream.block(now)] if self._stream is not None else [],
+            )
+        )
+
+    def _watch(self, now: float, wire: Wire) -> None:
+        if wire.heard != self._heard:
+            self._heard = wire.heard
+            self._heard_at = now
+        silent_s = now - self._heard_at
+        if silent_s > self.settings.disconnected_timeout_s:
+            self.wire_lost(f"ice: nothing received for {self.settings.disconnected_timeout_s:g} s")
+        elif silent_s > min(_PROBE_AFTER_S, self.settings.disconnected_timeout_s / 3) and now - self._probe_at > 0.5:
+            self._probe_at = now
+            wire.probe()
+
+    # In: called by the wire
+
+    def rtp_received(self, data: bytes) -> None:
+        """A decrypted audio packet."""
+        now = self._loop.time()
+        try:
+            packet = rtp.parse(data)
+        except ValueError:
+            self._stats.bad_packets += 1
+            return
+        self._stats.packets_received += 1
+        stream = self._stream
+        if stream is None or stream.ssrc != packet.ssrc:
+            if stream is not None:
+                self._stats.stream_changes += 1
+            stream = self._stream = rtp.ReceiverCount(packet.ssrc, packet.sequence)
+        stream.add(packet.sequence, packet.timestamp, now)
+        if self._jitter is not None and packet.payload:
+            self._jitter.push(packet.sequence, packet.timestamp, packet.payload, now)
+
+    def rtcp_received(self, data: bytes) -> None:
+        """A decrypted compound packet."""
+        stream = self._stream
+        for report in rtp.sender_reports(data):
+            if stream is not None and report.ssrc == stream.ssrc:
+                stream.last_report = ((report.ntp >> 16) & 0xFFFFFFFF, self._loop.time())
+
+    def wire_channel_open(self) -> None:
+        """The data channel is open."""
+        if self._open or self._reason is not None:
+            return
+        self._open = True
+        if not self._ready.done():
+            self._ready.set_result(None)
+        self._user.channel_open()
+        while self._messages:
+            self.send_message(self._messages.popleft())
+
+    def wire_message(self, message: str | bytes) -> None:
+        """From the data channel."""
+        if self._reason is None:
+            self._user.message_received(message)
+
+    def wire_lost(self, reason: str) -> None:
+        """The end. The owner still closes."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stats.dropped_messages += len(self._messages)
+        self._messages.clear()
+        self.flush_audio()
+        if not self._ready.done():
+            self._ready.set_exception(ConnectionError(reason))
+            self._ready.exception()  # nobody may be waiting
+        self._user.peer_closed(reason)
+
+    @property
+    def stats(self) -> PeerStats:
+        """The counters now."""
+        stats = self._stats
+        if self._pacer is not None:
+            stats.schedule_restarts, stats.skipped_packets = self._pacer.restarts, self._pacer.skipped
+        if self._jitter is not None:
+            stats.jitter = self._jitter.stats
+        if self._wire is not None:
+            stats.refused_messages = self._wire.dropped_messages
+        return stats
+
+    async def close(self) -> None:
+        """Say goodbye and end everything of this connection, within two seconds or so. Safe twice."""
+        if self._closing is None:
+            self._closing = self._spawn(self._close(), "close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self.wire_lost("closed")
+        others = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_CLOSE_S)
+        if self._wire is not None:
+            self._wire.send_rtcp(rtp.goodbye(self._ssrc))
+            await self._wire.close()
+        self._encoder = None

@@ -1,0 +1,94 @@
+"""A connection with one of our own, and with plain aiortc, over real sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from providers.signal.resample import Int16Array
+from providers.webrtc.peer import Peer
+from tests.fakes.webrtc import LOOPBACK, PlainClient, Remembering, on_loopback, tone, two_peers, until
+
+
+def pitch(pcm: Int16Array, rate_hz: int = 24_000) -> float:
+    """The strongest frequency of the last half second."""
+    piece = pcm[-rate_hz // 2 :].astype(np.float64)
+    spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece))))
+    return float(np.argmax(spectrum) * rate_hz / len(piece))
+
+
+def sockets() -> int:
+    return sum(1 for one in Path("/proc/self/fd").iterdir() if one.is_symlink() and "socket" in str(one.readlink()))
+
+
+@pytest.fixture(autouse=True)
+def loopback() -> Iterator[None]:
+    with on_loopback():
+        yield
+
+
+async def test_two_peers_talk_and_write_both_ways() -> None:
+    a, here, b, there = await two_peers()
+    a.send_audio(tone(440, 1200))
+    b.send_audio(tone(600, 1200))
+    a.send_message("from a")
+    b.send_message("from b")
+    await until(lambda: len(here.pcm) > 26_000 and len(there.pcm) > 26_000)
+    assert abs(pitch(here.pcm) - 600) < 5 and abs(pitch(there.pcm) - 440) < 5
+    assert here.messages == ["from b"] and there.messages == ["from a"]
+    assert here.told == there.told == ["connected", "open"]
+    await a.close()
+    await b.close()
+    assert here.reasons == ["closed"] and len(there.reasons) == 1
+
+
+async def test_an_offer_is_answered_by_plain_aiortc() -> None:
+    user, client = Remembering(), PlainClient(hertz=500)
+    peer = Peer(user, LOOPBACK, name="ours")
+    await peer.accept(await client.answer(await peer.offer("oai-events")))
+    await asyncio.wait_for(peer.connected(), 10)
+    peer.send_audio(tone(440, 1500))
+    peer.send_message("hello")
+    await until(lambda: client.channel is not None and client.messages)
+    client.channel.send("and back")
+    await until(lambda: len(user.pcm) > 30_000 and len(client.heard) > 55 and user.messages)
+    assert client.channel.label == "oai-events" and client.messages == ["hello"] and user.messages == ["and back"]
+    assert abs(pitch(user.pcm) - 500) < 5
+    assert abs(pitch(np.concatenate(client.heard), 48_000) - 440) < 5
+    await peer.close()
+    await client.close()
+
+
+async def test_plain_aiortc_offers_and_we_answer() -> None:
+    user, client = Remembering(), PlainClient(hertz=500)
+    peer = Peer(user, LOOPBACK, name="ours")
+    peer.send_message("before it opened")
+    await client.accept(await peer.answer(await client.offer("roombridge")))
+    await asyncio.wait_for(peer.connected(), 10)
+    peer.send_audio(tone(440, 1500))
+    client.channel.send("hello")
+    await until(lambda: len(user.pcm) > 30_000 and len(client.heard) > 55 and user.messages and client.messages)
+    assert client.messages == ["before it opened"] and user.messages == ["hello"]
+    assert abs(pitch(user.pcm) - 500) < 5
+    assert abs(pitch(np.concatenate(client.heard), 48_000) - 440) < 5
+    await client.close()
+    await until(lambda: user.reasons)
+    await peer.close()
+    assert len(user.reasons) == 1
+
+
+async def test_a_closed_connection_leaves_no_task_no_thread_and_no_socket() -> None:
+    tasks, threads, before = asyncio.all_tasks(), set(threading.enumerate()), sockets()
+    a, here, b, _ = await two_peers()
+    await until(lambda: len(here.pcm) > 2_000)
+    assert set(threading.enumerate()) == threads, "no thread of its own"
+    await a.close()
+    await b.close()
+    await a.close()
+    assert asyncio.all_tasks() == tasks and set(threading.enumerate()) == threads and sockets() == before
+    assert here.reasons == ["closed"]
