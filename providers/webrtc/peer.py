@@ -144,8 +144,9 @@ class Peer:
         wire = await self._gathered()
         role = "server" if remote.role == "client" else "client"
         local = wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session())
+        video = wire.take_video(remote)
         self._start(remote, controlling=False, role=role)
-        return sdp.answer(local, remote, role=role)
+        return sdp.answer(local, remote, role=role, video=video)
 
     async def _gathered(self) -> Wire:
         from providers.webrtc.seam import Wire  # aiortc, on first use
@@ -380,6 +381,10 @@ class Peer:
         """From the data channel."""
         if self._reason is None:
             self._user.message_received(message)
+
+    def wire_video(self, track: Any) -> None:
+        """The other side's video began."""
+        self._user.video_track(track)
 
     def wire_lost(self, reason: str) -> None:
         """The end. The owner still closes."""

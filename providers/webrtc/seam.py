@@ -33,6 +33,7 @@ from aiortc import (
 
 from providers.webrtc import ice, sdp
 from providers.webrtc.settings import PeerSettings, ResolvedIceServer
+from providers.webrtc.video import Video
 
 __all__ = ["Wire", "WireUser"]
 
@@ -81,6 +82,8 @@ class WireUser(Protocol):
     def wire_channel_open(self) -> None: ...
 
     def wire_message(self, message: str | bytes) -> None: ...
+
+    def wire_video(self, track: Any) -> None: ...
 
     def wire_lost(self, reason: str) -> None:
         """The connection ended, or never came about. May come more than once."""
@@ -208,11 +211,11 @@ class _Dtls(RTCDtlsTransport):
 
     async def _handle_rtcp_data(self, data: bytes) -> None:
         self._wire.user.rtcp_received(data)
-        if self._wire.has_video:
+        if self._wire.video is not None:
             await super()._handle_rtcp_data(data)
 
     async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
-        if self._wire.has_video:
+        if self._wire.video is not None and self._wire.video.has_room():
             await super()._handle_rtp_data(data, arrival_time_ms)
 
     def _register_data_receiver(self, receiver: Any) -> None:
@@ -238,6 +241,7 @@ class _Guard:
         except Exception as error:  # aiortc asserts and unpacks what the other side wrote: any error may come of it
             self._wire.lost(f"channel: broken SCTP ({type(error).__name__})")
             return
+        # Read anew each time: aiortc replaces some of them.
         if (
             sctp._advertised_rwnd < 0
             or len(sctp._inbound_streams) > _MAX_STREAMS
@@ -260,7 +264,7 @@ class Wire:
         self.dropped_datagrams = 0
         self.dropped_messages = 0
         """Longer than the settings allow, or of a channel that nobody asked for."""
-        self.has_video = False
+        self.video: Video | None = None
         self._settings = settings
         self._ice = _Ice(self, settings.addresses, servers)
         self._certificate = RTCCertificate.generateCertificate()
@@ -272,6 +276,7 @@ class Wire:
         self._protect: Callable[[bytes], bytes] | None = None
         self._reader: asyncio.Future[Any] | None = None
         self._ended = False
+        self._ssrc = 0
         self._dtls.on("statechange", self._dtls_changed)
 
     async def gather(self) -> None:
@@ -280,6 +285,7 @@ class Wire:
 
     def local(self, *, ssrc: int, cname: str, session: int) -> sdp.Local:
         """What the description of this side says; `gather` comes first."""
+        self._ssrc = ssrc
         found = {one.algorithm: one.value for one in self._certificate.getFingerprints()}
         return sdp.Local(
             ufrag=self._ice.local_username,
@@ -291,6 +297,17 @@ class Wire:
             max_message_bytes=self._settings.max_message_bytes,
             session=session,
         )
+
+    def take_video(self, remote: sdp.Remote) -> list[str]:
+        """What the answer says of the offered video: none is taken when it has none, or no codec that is known."""
+        if remote.video is None or not self._settings.video:
+            return []
+        try:
+            self.video = Video(remote)
+        except ValueError as error:
+            _log.info("video is refused: %s", error)
+            return []
+        return self.video.lines()
 
     async def connect(self, remote: sdp.Remote, *, controlling: bool, role: str, channel: str | None) -> None:
         """Until media may flow. Args: `role` is this side's of DTLS; `channel` is the label to open, None to wait for
@@ -326,6 +343,9 @@ class Wire:
             raise ConnectionError(f"dtls: {dtls.state}")
         self._unprotect, self._protect = dtls._rx_srtp.unprotect, dtls._tx_srtp.protect
         self._payload_type = remote.opus
+        if self.video is not None:
+            await self.video.start(dtls, self._ssrc)
+            self.user.wire_video(self.video.track)
         await self._start_channel(remote, channel)
 
     async def _start_channel(self, remote: sdp.Remote, label: str | None) -> None:
@@ -418,6 +438,8 @@ class Wire:
         self._unprotect = self._protect = None
         try:
             async with asyncio.timeout(_CLOSE_S):
+                if self.video is not None:
+                    await self.video.stop()
                 if self._sctp is not None:
                     await self._sctp.stop()
                 reader = self._dtls._task or self._reader

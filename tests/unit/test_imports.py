@@ -136,7 +136,7 @@ def test_nothing_below_knows_what_stands_above(package: str) -> None:
     assert wrong == []
 
 
-LAZY = {"providers.webrtc.opus", "providers.webrtc.seam"}
+LAZY = {"providers.webrtc.opus", "providers.webrtc.seam", "providers.webrtc.video"}
 """Modules that exist for an extra and import it at their top; they are themselves imported only inside functions."""
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -92,3 +93,24 @@ async def test_a_closed_connection_leaves_no_task_no_thread_and_no_socket() -> N
     await a.close()
     assert asyncio.all_tasks() == tasks and set(threading.enumerate()) == threads and sockets() == before
     assert here.reasons == ["closed"]
+
+
+async def test_offered_video_becomes_a_track_only_where_it_is_wanted() -> None:
+    from aiortc import VideoStreamTrack
+
+    for wanted in (True, False):
+        user, client = Remembering(), PlainClient()
+        client.connection.addTrack(VideoStreamTrack())
+        peer = Peer(user, msgspec.structs.replace(LOOPBACK, video=wanted), name="ours")
+        await client.accept(await peer.answer(await client.offer("words")))
+        await asyncio.wait_for(peer.connected(), 10)
+        if wanted:
+            [track] = user.tracks
+            frame = await asyncio.wait_for(track.recv(), 10)
+            assert frame.width == 640 and frame.height == 480
+        else:
+            assert user.tracks == []
+        await until(lambda user=user: len(user.pcm) > 5_000)
+        await client.close()
+        await peer.close()
+        assert [one.name for one in threading.enumerate() if one.name.endswith("decoder")] == []
