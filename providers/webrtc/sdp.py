@@ -75,6 +75,8 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     sections: tuple[Section, ...]
+    bundled: frozenset[int]
+    """Indexes of the sections that share one port."""
     audio: int
     """Index of the section with the audio that is taken."""
     channel: int
@@ -136,6 +138,15 @@ def answer(
                 f"m=video 9 UDP/TLS/RTP/SAVPF {video[0]}", "c=IN IP4 0.0.0.0", f"a=mid:{section.mid}",
                 f"a={video_direction}", "a=rtcp-mux", *_transport(local, setup), *video[1:],
             )  # fmt: skip
+        elif number in remote.bundled and section.kind in ("audio", "video"):
+            # Not refused (port 0) but idle: clients that check refused sections too would take offence.
+            number_of = section.formats[0]
+            text += _lines(
+                f"m={section.kind} 9 UDP/TLS/RTP/SAVPF {number_of}", "c=IN IP4 0.0.0.0", f"a=mid:{section.mid}",
+                "a=inactive", "a=rtcp-mux", *_transport(local, setup),
+                *(f"a={key}:{value}" for key, value in section.attributes
+                  if key in ("rtpmap", "fmtp") and value.startswith(f"{number_of} ")),
+            )  # fmt: skip
         else:
             text += _lines(
                 f"m={section.kind} 0 {section.profile} {' '.join(section.formats)}", "c=IN IP4 0.0.0.0",
@@ -185,6 +196,7 @@ def parse(text: str, *, is_answer: bool) -> Remote:
     return Remote(
         text=text,
         sections=tuple(sections),
+        bundled=frozenset(number for number, section in taken if section.mid),
         audio=audio,
         channel=channel,
         video=_find(taken, "video"),
