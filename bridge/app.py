@@ -9,7 +9,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,7 +29,17 @@ from providers.contract import SpeechModel
 from providers.errors import SettingRefused
 from providers.health import HealthBook
 
-__all__ = ["Ended", "GrownCounters", "Process", "make_model", "make_room", "make_stand_ins", "model_problems", "run"]
+__all__ = [
+    "Ended",
+    "Ending",
+    "GrownCounters",
+    "Process",
+    "make_model",
+    "make_room",
+    "make_stand_ins",
+    "model_problems",
+    "run",
+]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,10 @@ _ENDED_BY_SIGNAL = 130
 _COLLECT_EVERY_S = 5.0
 _COLLECT_AT_LAST_S = 60.0
 """With somebody always speaking, a collection is still due now and then."""
+_REMEMBERED = 1_000
+
+Ending = Callable[["EndReason | BridgeError"], None]
+"""Told why a call is over, while its room is still there to be told too."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -104,38 +120,87 @@ def make_room(config: Config, environ: Mapping[str, str]) -> LiveKitRoom:
 class Process:
     """All calls of this process. One that fails leaves the others alone.
 
-    `stop` lets what is being said be heard and then ends every call; a call still joining ends at once.
+    `serve` runs a number of them to their end. For calls that come as they like: `async with process.open()`, and
+    `start` inside. `stop` lets what is being said be heard and then ends every call; a call still joining ends at once.
     """
 
     def __init__(self) -> None:
         self.bridges: dict[str, RoomBridge] = {}
-        self.ended: list[Ended] = []
+        self.ended: deque[Ended] = deque(maxlen=_REMEMBERED)
+        """The last calls that have ended, a thousand at most; the counts below are of all."""
+        self.calls_started = 0
+        self.calls_failed = 0
         self.health = HealthBook()
         """What all calls know of the providers' endpoints."""
+        self._running: asyncio.TaskGroup | None = None
         self._joining: set[asyncio.Task[Any]] = set()
         self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """No further call is started."""
+        return self._stopping
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Calls may be started inside; leaving waits for the last one to end (`stop` makes them)."""
+        assert self._running is None, "a process is open once"
+        async with asyncio.TaskGroup() as group:
+            collector = group.create_task(self._collect(), name="collector")
+            try:
+                async with asyncio.TaskGroup() as self._running:
+                    yield
+            finally:
+                self._running = None
+                collector.cancel()
 
     async def serve(
         self, calls: Mapping[str, tuple[Transport, SpeechModel, Config, Sequence[SpeechModel]]]
     ) -> list[Ended]:
         """Run these calls (name: room, model, configuration, models that stand in) side by side until the last one has
         ended."""
-        async with asyncio.TaskGroup() as group:
-            collector = group.create_task(self._collect(), name="collector")
-            try:
-                async with asyncio.TaskGroup() as running:
-                    for name, (room, model, config, stand_ins) in calls.items():
-                        running.create_task(self.call(name, room, model, config, stand_ins), name=f"{name}:call")
-            finally:
-                collector.cancel()
-        return self.ended
+        async with self.open():
+            for name, (room, model, config, stand_ins) in calls.items():
+                self.start(name, room, model, config, stand_ins)
+        return list(self.ended)
+
+    def start(
+        self,
+        name: str,
+        room: Transport,
+        model: SpeechModel,
+        config: Config,
+        stand_ins: Sequence[SpeechModel] = (),
+        *,
+        ending: Ending | None = None,
+        ended: Callable[[Ended], None] | None = None,
+    ) -> None:
+        """Begin one call more, as a task of this process. Only while it is open.
+
+        Args: ending is told why the call is over while its room is still there; ended is told once everything of it is
+        gone. Neither may raise.
+        """
+        assert self._running is not None, "calls are started inside `async with process.open()`"
+        self.calls_started += 1
+        work = self.call(name, room, model, config, stand_ins, ending=ending)
+        task = self._running.create_task(work, name=f"{name}:call")
+        if ended is not None:
+            # Also of a task that was cancelled before its first step.
+            task.add_done_callback(lambda task: ended(Ended(name) if task.cancelled() else task.result()))
 
     async def call(
-        self, name: str, room: Transport, model: SpeechModel, config: Config, stand_ins: Sequence[SpeechModel] = ()
+        self,
+        name: str,
+        room: Transport,
+        model: SpeechModel,
+        config: Config,
+        stand_ins: Sequence[SpeechModel] = (),
+        *,
+        ending: Ending | None = None,
     ) -> Ended:
         """Run one call to its end. Raises nothing of the call's own: `Ended.error` has it."""
         try:
-            ended = Ended(name, reason=await self._call(name, room, model, config, stand_ins))
+            ended = Ended(name, reason=await self._call(name, room, model, config, stand_ins, ending))
         except* BridgeError as failed:
             ended = Ended(name, error=_first(failed))
         except* Exception as failed:
@@ -143,11 +208,18 @@ class Process:
             log.exception("call broke off call=%s", name)
             error = BridgeError(f"internal error: {_first(failed)!r}")
             ended = Ended(name, error=error)
+        self.calls_failed += ended.error is not None
         self.ended.append(ended)
         return ended
 
     async def _call(
-        self, name: str, room: Transport, model: SpeechModel, config: Config, stand_ins: Sequence[SpeechModel]
+        self,
+        name: str,
+        room: Transport,
+        model: SpeechModel,
+        config: Config,
+        stand_ins: Sequence[SpeechModel],
+        ending: Ending | None,
     ) -> EndReason:
         bridge = RoomBridge(room, model, config, stand_ins=stand_ins, health=self.health, name=name)
         task = asyncio.current_task()
@@ -170,7 +242,14 @@ class Process:
                 try:
                     if self._stopping:
                         bridge.stop()
-                    return await bridge.run()
+                    reason = await bridge.run()
+                    if ending is not None:
+                        ending(reason)
+                    return reason
+                except BridgeError as error:
+                    if ending is not None:
+                        ending(error)
+                    raise
                 finally:
                     _log_counters(bridge)
         except asyncio.CancelledError:
