@@ -86,7 +86,11 @@ def _complain(error: BridgeError) -> None:
 
 
 def _read(
-    config_file: Path | None, provider: str | None, room: str | None = None, log_format: str | None = None
+    config_file: Path | None,
+    provider: str | None,
+    room: str | None = None,
+    log_format: str | None = None,
+    serve: dict[str, Any] | None = None,
 ) -> Config:
     from bridge.config import load
     from bridge.log import start_logging
@@ -96,6 +100,7 @@ def _read(
         said["livekit"] = {"room": room}
     if log_format:
         said["log"] = {"format": log_format}
+    said["serve"] = {key: value for key, value in (serve or {}).items() if value is not None}
     config = load(config_file, os.environ, said)
     meta = click.get_current_context().meta
     meta[_SECRETS] = meta.get(_SECRETS, frozenset()) | config.secret_variables()
@@ -150,6 +155,28 @@ main.add_command(join, name="connect")
 
 
 @main.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the file's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="TCP port, instead of the file's; 0: any.")
+@_config_option
+@_provider_option
+@_told
+def serve(host: str | None, port: int | None, config_file: Path | None, provider: str | None) -> int:
+    """Let browsers call the model: a page, and an API for pages of your own; no media server is needed.
+
+    Call tokens are signed with ROOMBRIDGE_CALL_SECRET; without one an address with a token is printed. Ctrl-C lets what
+    is being said be heard and ends; a second one ends at once.
+    """
+    from bridge.app import Process, run
+    from bridge.serve import Serving
+
+    serving = Serving(
+        _read(config_file, provider, serve={"host": host, "port": port}), os.environ, Process(), tell=click.echo
+    )
+    run(serving.run, serving.stop)
+    return 0
+
+
+@main.command()
 @click.option("--say", type=click.Path(dir_okay=False, path_type=Path), help="WAV to speak into the room, then leave.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="WAV to write what was heard to.")
 @click.option("--room", default="demo", show_default=True, help="Name of the room.")
@@ -200,27 +227,84 @@ def check(as_json: bool, offline: bool, room: str | None, config_file: Path | No
 
 
 @main.command()
-@click.option("--room", required=True, help="Room that the token opens.")
-@click.option("--identity", required=True, help="Who joins with it; unique in the room.")
+@click.option("--room", help="Room of a LiveKit server that the token opens.")
+@click.option("--call", is_flag=True, help="For one direct call instead of a room.")
+@click.option("--page", is_flag=True, help="The page's address with its token, instead of a room.")
+@click.option("--identity", help="Who joins or calls with it; unique in the room.")
 @click.option("--name", default="", help="What people see.")
 @click.option("--agent", is_flag=True, help="For an agent instead of a person.")
-@click.option("--ttl-h", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True, help="Hours.")
+@click.option("--ttl-h", type=click.FloatRange(min=0, min_open=True), help="Hours; 6 unless given, 1 for a call.")
+@_config_option
 @_told
-def token(room: str, identity: str, name: str, agent: bool, ttl_h: float) -> None:
-    """Print a join token for any LiveKit client, signed with LIVEKIT_API_KEY and LIVEKIT_API_SECRET."""
+def token(
+    room: str | None,
+    call: bool,
+    page: bool,
+    identity: str | None,
+    name: str,
+    agent: bool,
+    ttl_h: float | None,
+    config_file: Path | None,
+) -> None:
+    """Print a join token for any LiveKit client, signed with LIVEKIT_API_KEY and LIVEKIT_API_SECRET.
+
+    With --call one for a direct call, with --page the address of the served page; both are signed with
+    ROOMBRIDGE_CALL_SECRET.
+    """
+    if sum((room is not None, call, page)) != 1:
+        raise ConfigError("--room, --call, --page", "", "give one of the three")
+    if ttl_h is not None and (not math.isfinite(ttl_h) or ttl_h > _LONGEST_TTL_H):
+        raise ConfigError("--ttl-h", ttl_h, f"give hours, {_LONGEST_TTL_H} at most")
+    named = (("--room", room), ("--identity", identity))
+    for option, value in named if room is not None else named[1:] if call else ():
+        if not (value or "").strip():
+            raise ConfigError(option, value or "", "must not be empty")
+    if room is None:
+        _alone("--call and --page", {"--agent": agent or None})
+        click.echo(_call_token(identity or "", name, ttl_h) if call else _page_address(_read(config_file, None), ttl_h))
+        return
     from bridge.transports.livekit_room.token import sign_agent, sign_participant
 
     key, secret = (os.environ.get(variable, "").strip() for variable in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
     if not key or not secret:
         missing = "LIVEKIT_API_SECRET" if key else "LIVEKIT_API_KEY"
         raise ConfigError(missing, "", "not set: put the server's key and secret into the environment")
-    for option, value in (("--room", room), ("--identity", identity)):
-        if not value.strip():
-            raise ConfigError(option, value, "must not be empty")
-    if not math.isfinite(ttl_h) or ttl_h > _LONGEST_TTL_H:
-        raise ConfigError("--ttl-h", ttl_h, f"give hours, {_LONGEST_TTL_H} at most")
     sign = sign_agent if agent else sign_participant
-    click.echo(sign(key, secret, room=room, identity=identity, name=name, ttl_s=ttl_h * 3600))
+    click.echo(sign(key, secret, room=room, identity=identity or "", name=name, ttl_s=(ttl_h or 6.0) * 3600))
+
+
+def _call_token(identity: str, name: str, ttl_h: float | None) -> str:
+    from bridge.http_api.tokens import sign_call
+
+    ttl_h = ttl_h or 1.0
+    if ttl_h > 24:
+        raise ConfigError("--ttl-h", ttl_h, "a call token holds for a day at most")
+    return sign_call(_call_secret(), identity=identity, name=name, ttl_s=ttl_h * 3600, now=_wall_clock())
+
+
+def _page_address(config: Config, ttl_h: float | None) -> str:
+    from bridge.http_api.tokens import sign_page
+    from bridge.serve import page_address
+
+    settings = config.serve
+    ttl_s = settings.page_ttl_s if ttl_h is None else ttl_h * 3600
+    page = sign_page(_call_secret(), ttl_s=ttl_s, now=_wall_clock())
+    return page_address(f"http://{settings.host}:{settings.port}", page)
+
+
+def _call_secret() -> str:
+    from bridge.serve import call_secret
+
+    secret = call_secret(os.environ)
+    if secret is None:
+        raise ConfigError("ROOMBRIDGE_CALL_SECRET", "", "not set: put the secret of the server into the environment")
+    return secret
+
+
+def _wall_clock() -> float:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).timestamp()
 
 
 @main.command()

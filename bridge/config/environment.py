@@ -17,8 +17,8 @@ from bridge.core.errors import ConfigError
 __all__ = ["NOT_KEYS", "PREFIX", "STANDARD", "Scalar", "overrides", "put", "standard"]
 
 PREFIX = "ROOMBRIDGE_"
-NOT_KEYS = frozenset({"ROOMBRIDGE_CONFIG"})
-"""Where the file is: no key of the file."""
+NOT_KEYS = frozenset({"ROOMBRIDGE_CONFIG", "ROOMBRIDGE_CALL_SECRET"})
+"""Where the file is, and what signs call tokens: no keys of the file."""
 
 STANDARD = {"LIVEKIT_URL": ("livekit", "url")}
 """Variables that fill a key which the file leaves out. Keys and secrets are read by those who use them."""

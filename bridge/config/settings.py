@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from bridge.facade import CallConfig
+from bridge.http_api.settings import ServeSettings
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from providers.catalog import PROVIDERS
 from providers.settings import ConnectionSettings, SpeechSettings
@@ -39,6 +40,7 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     speech: SpeechSettings = SpeechSettings()
     connection: ConnectionSettings = ConnectionSettings()
     livekit: LiveKitSettings = LiveKitSettings()
+    serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
     providers: dict[str, Any] = msgspec.field(default_factory=dict)
     """Provider name to its settings Struct, for each table that the file holds and the one in use."""

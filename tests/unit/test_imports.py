@@ -33,6 +33,7 @@ NEVER_IMPORTS = {
     "bridge.transports": {"bridge.lanes", "bridge.sessions", "providers.gemini", "providers.openai"},
     "bridge.lanes": {"bridge.config", "bridge.facade", "bridge.app", "livekit", "providers.gemini", "providers.openai"},
     "bridge.facade": {"bridge.config", "bridge.app", "bridge.cli", "livekit", "providers.gemini", "providers.openai"},
+    "bridge.http_api": {"bridge.app", "bridge.cli", "bridge.config", "bridge.facade", "bridge.lanes", "livekit"},
     "bridge.config": {"asyncio", "bridge.app", "bridge.cli", "livekit"},
     "bridge.app": {"bridge.cli", "click", "rich"},
 }
@@ -55,6 +56,7 @@ OF_PROVIDERS = {
     "bridge.diagnosis": {"catalog", "errors", "settings"},
     "bridge.cli": {"catalog", "errors"},
     "bridge.demo": {"contract", "signal"},
+    "bridge.serve": {"catalog", "contract"},
     "bridge.emulate": {"catalog", "emulators", "errors", "scripted.scenario"},
 }
 """What each part of the bridge may import from `providers`: the catalog is for those who choose a model by name, the
@@ -136,7 +138,13 @@ def test_nothing_below_knows_what_stands_above(package: str) -> None:
     assert wrong == []
 
 
-LAZY = {"providers.webrtc.opus", "providers.webrtc.seam", "providers.webrtc.video"}
+LAZY = {
+    "bridge.http_api.routes",
+    "bridge.http_api.server",
+    "providers.webrtc.opus",
+    "providers.webrtc.seam",
+    "providers.webrtc.video",
+}
 """Modules that exist for an extra and import it at their top; they are themselves imported only inside functions."""
 
 
@@ -160,7 +168,8 @@ def test_modules_for_an_extra_are_imported_on_first_use() -> None:
 def test_the_core_imports_no_optional_library() -> None:
     """Extras are imported on first use, inside a function: never at the top of a module."""
     optional = {
-        "aioice", "aiortc", "av", "cryptography", "google", "openai", "pylibsrtp", "requests", "uvloop", "webrtcvad",
+        "aiohttp", "aioice", "aiortc", "av", "cryptography", "google", "openai", "PIL", "pylibsrtp", "requests",
+        "uvloop", "webrtcvad",
     }  # fmt: skip
     wrong = [
         f"{module} imports {name}"
@@ -196,6 +205,7 @@ HEAVY = (
         ("providers.catalog", (*HEAVY, "numpy", "websockets", "asyncio")),
         ("bridge.cli", (*HEAVY, "numpy", "websockets", "rich", "asyncio")),
         ("bridge.app", HEAVY),
+        ("bridge.serve", HEAVY),
         ("bridge.config", (*HEAVY, "websockets")),
         ("providers.webrtc.settings", (*HEAVY, "numpy", "websockets", "asyncio")),
         ("providers.webrtc.peer", HEAVY),

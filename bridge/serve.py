@@ -1,0 +1,230 @@
+"""`roombridge serve`: the HTTP API and the page, with the calls that they begin run by this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+
+from bridge.app import GrownCounters, Process, make_model, make_room, model_problems
+from bridge.config import Config
+from bridge.core.errors import ConfigError
+from bridge.http_api.admission import Admission, Leg
+from bridge.http_api.desk import CallDesk, Choice, DirectCall, RoomAccess
+from bridge.http_api.pages import Pages, find_web
+from bridge.http_api.tokens import SECRET_VARIABLE, SHORTEST_SECRET, Caller, Tokens, sign_page
+from bridge.lanes.telemetry import Snapshot
+from bridge.transports.livekit_room.token import sign_participant
+from providers.catalog import PROVIDERS
+from providers.contract import SpeechModel
+
+__all__ = ["Serving", "call_secret", "choices", "page_address", "serve_problems"]
+
+log = logging.getLogger(__name__)
+
+_MEND_EXTRA = "install the extra: pip install 'roombridge[webrtc]'"
+_PERSON_TTL_S = 6 * 3600.0
+_ROOM_WAIT_S = 60.0
+"""A room that was made for somebody who does not come is left again after this."""
+
+
+def call_secret(environ: Mapping[str, str]) -> str | None:
+    """The secret that signs page and call tokens; None where none is set. Raises: `ConfigError` for a short one."""
+    secret = environ.get(SECRET_VARIABLE, "").strip()
+    if secret and len(secret.encode()) < SHORTEST_SECRET:
+        raise ConfigError(
+            SECRET_VARIABLE, "(hidden)", f"needs {SHORTEST_SECRET} bytes at least: make one with `openssl rand -hex 32`"
+        )
+    return secret or None
+
+
+def choices(config: Config, environ: Mapping[str, str]) -> list[Choice]:
+    """The models that a caller may choose, the configured one first."""
+    names = config.serve.providers or tuple(config.providers)
+    ordered = sorted(dict.fromkeys((config.provider, *names)), key=lambda name: name != config.provider)
+    return [_choice(config_of(config, name), environ) for name in ordered]
+
+
+def config_of(config: Config, provider: str) -> Config:
+    """The configuration of a call with this provider: the others of `failover`, and the one configured, stand in."""
+    providers = config.providers
+    if provider not in providers:
+        providers = {**providers, provider: PROVIDERS[provider].settings_type()()}
+    stand_ins = config.failover
+    if stand_ins and provider != config.provider:
+        stand_ins = tuple(name for name in (config.provider, *config.failover) if name != provider)
+    return msgspec.structs.replace(config, provider=provider, providers=providers, failover=stand_ins)
+
+
+def _choice(config: Config, environ: Mapping[str, str]) -> Choice:
+    provider, own = PROVIDERS[config.provider], config.providers[config.provider]
+    ready = not model_problems(config, environ)
+    model = provider.capabilities(config.speech, own, environ).model if ready else getattr(own, "model", "")
+    over_webrtc = getattr(own, "transport", "") == "webrtc"
+    return Choice(
+        name=provider.name,
+        model=model,
+        title=provider.title,
+        ready=ready,
+        legs=(Leg.MODEL_WEBRTC,) if over_webrtc else (),
+    )
+
+
+def serve_problems(config: Config, environ: Mapping[str, str]) -> list[ConfigError]:
+    """What is wrong in [serve] and in the secret; nothing is opened."""
+    found: list[ConfigError] = []
+    try:
+        call_secret(environ)
+    except ConfigError as problem:
+        found.append(problem)
+    for place, name in enumerate(config.serve.providers):
+        if name not in PROVIDERS:
+            found.append(ConfigError(f"serve.providers[{place}]", name, f"there is: {', '.join(PROVIDERS)}"))
+    if find_spec("aiohttp") is None:
+        found.append(ConfigError("aiohttp", "", f"not installed: {_MEND_EXTRA}"))
+    return found
+
+
+def page_address(address: str, token: str) -> str:
+    """The page with its token in the fragment, which browsers keep to themselves."""
+    return f"{address}/#token={token}"
+
+
+class Serving:
+    """One serving process: `run` until `stop`. The desk's `CallMaker`.
+
+    Raises: `ConfigError` for what is wrong with the configuration, before anything is opened.
+    """
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], process: Process, *, tell: Callable[[str], None]
+    ) -> None:
+        problems = serve_problems(config, environ)
+        if problems:
+            first, *others = problems
+            raise ConfigError(first.field, first.value, first.mend, others)
+        self._config = config
+        self._environ = environ
+        self._process = process
+        self._tell = tell
+        self._stopped = asyncio.Event()
+        given = call_secret(environ)
+        self._secret = given or secrets.token_urlsafe(32)
+        self._made_up = given is None
+        self.default = config.provider
+        self.choices: Sequence[Choice] = choices(config, environ)
+        self.direct = False
+        self.video = False
+        self.ice_servers: Sequence[Mapping[str, Any]] = ()
+        self.livekit = all(environ.get(name, "").strip() for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
+        settings = config.serve
+        desk = CallDesk(self, settings, Tokens(self._secret), Admission(10.0))
+        from bridge.http_api.server import ApiServer
+
+        folder = find_web() if settings.page else None
+        self._has_page = folder is not None
+        urls = tuple(dict.fromkeys((config.livekit.url, self._livekit_url))) if self.livekit else ()
+        self.server = ApiServer(desk, settings, Pages(folder), livekit_urls=urls)
+        self._grown = GrownCounters("serve")
+
+    @property
+    def stopping(self) -> bool:
+        return self._process.stopping
+
+    @property
+    def _livekit_url(self) -> str:
+        return self._config.serve.livekit_url or self._config.livekit.url
+
+    def stop(self) -> None:
+        """No further calls; those that run are drained. Safe to call twice."""
+        self._process.stop()
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Serve until stopped. While calls are drained the API answers, and refuses new ones."""
+        async with self.server, self._process.open(), asyncio.TaskGroup() as group:
+            counting = group.create_task(self._count(), name="serve:counters")
+            self._tell(self.invitation())
+            await self._stopped.wait()
+            counting.cancel()
+        self._log_counters()
+
+    def invitation(self) -> str:
+        """What to tell whoever has started this. The page's token is shown only where nobody else could make one."""
+        address = self.server.address
+        if not self._has_page:
+            return f"serving calls at {address}/api/calls"
+        if not self._made_up:
+            return f"serving at {address}; `roombridge token --page` prints the page's address with its token"
+        return f"open {self.address_with_token()} in a browser"
+
+    def address_with_token(self) -> str:
+        """The page's address with a token of its own."""
+        now = datetime.now(UTC).timestamp()
+        token = sign_page(self._secret, ttl_s=self._config.serve.page_ttl_s, now=now)
+        return page_address(self.server.address, token)
+
+    # ---------------------------------------------------------------------------------------------- for the desk
+
+    def check_offer(self, offer_sdp: str) -> None:
+        raise NotImplementedError
+
+    def direct_call(self, call: str, caller: Caller, provider: str) -> DirectCall:
+        raise NotImplementedError
+
+    def begin(self, call: str, transport: DirectCall, provider: str, ended: Callable[[], None]) -> None:
+        model, config, stand_ins = self._model(provider)
+        self._process.start(
+            call, transport, model, config, stand_ins, ending=transport.ends_because, ended=lambda _: ended()
+        )
+
+    def begin_room(self, room: str, caller: Caller, provider: str, ended: Callable[[], None]) -> RoomAccess:
+        model, config, stand_ins = self._model(provider)
+        # The room is one person's: it ends with him, and does not wait for ever.
+        livekit = msgspec.structs.replace(
+            config.livekit, room=room, close_on="participant_left", join_timeout_s=_ROOM_WAIT_S
+        )
+        config = msgspec.structs.replace(config, livekit=livekit)
+        environ = {name: value for name, value in self._environ.items() if name != "LIVEKIT_TOKEN"}
+        self._process.start(room, make_room(config, environ), model, config, stand_ins, ended=lambda _: ended())
+        token = sign_participant(
+            environ["LIVEKIT_API_KEY"].strip(),
+            environ["LIVEKIT_API_SECRET"].strip(),
+            room=room,
+            identity=caller.identity,
+            name=caller.name,
+            ttl_s=_PERSON_TTL_S,
+        )
+        return RoomAccess(self._livekit_url, token, room, caller.identity)
+
+    def _model(self, provider: str) -> tuple[SpeechModel, Config, list[SpeechModel]]:
+        """Raises: `ConfigError`."""
+        config = config_of(self._config, provider)
+        stand_ins = [
+            make_model(config_of(config, name), self._environ)
+            for name in config.failover
+            if any(choice.name == name and choice.ready for choice in self.choices)
+        ]
+        return make_model(config, self._environ), config, stand_ins
+
+    # -------------------------------------------------------------------------------------------------- counters
+
+    async def _count(self) -> None:
+        every_s = self._config.log.counters_every_s
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while every_s:
+            await asyncio.sleep(every_s)
+            now = loop.time()
+            self._grown.tell(Snapshot("serve", now, now - began, self.server.counters()))
+
+    def _log_counters(self) -> None:
+        told = " ".join(f"{key}={value:g}" for key, value in self.server.counters().items() if value)
+        process = self._process
+        log.info("served calls_started=%d calls_failed=%d %s", process.calls_started, process.calls_failed, told)
