@@ -11,54 +11,14 @@ import socket
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.fakes.impaired_way import ImpairedWay
 from tests.fakes.netem import Impairment
 
-__all__ = ["ImpairedWay", "UdpRelay"]
+__all__ = ["UdpRelay"]
 
 Address = tuple[str, int]
 _MAX_PORTS = 64
 _HOST = "127.0.0.1"
-
-
-class ImpairedWay:
-    """Carries packets through an impairment on the running loop's clock. `send` gets what comes out, when it does.
-
-    The place that a packet goes to travels with it, so that one impairment serves all flows of one direction.
-    """
-
-    def __init__(self, impairment: Impairment) -> None:
-        self.impairment = impairment
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._sends: list[Callable[[bytes], None]] = []
-
-    def way_to(self, send: Callable[[bytes], None]) -> int:
-        """The number of a new exit."""
-        self._sends.append(send)
-        return len(self._sends) - 1
-
-    def take(self, packet: bytes, exit_number: int) -> None:
-        now = self._loop.time()
-        self.impairment.take(exit_number.to_bytes(2, "big") + packet, now)
-        self._run(now)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _due(self) -> None:
-        self._timer = None
-        self._run(self._loop.time())
-
-    def _run(self, now: float) -> None:
-        for packet in self.impairment.arrived(now):
-            self._sends[int.from_bytes(packet[:2], "big")](packet[2:])
-        due = self.impairment.deadline()
-        if self._timer is not None and (due is None or self._timer.when() > due):
-            self.stop()
-        if due is not None and self._timer is None:
-            self._timer = self._loop.call_at(due, self._due)
 
 
 class _Port:
@@ -178,7 +138,7 @@ class UdpRelay:
             ends = (answering.address, port.stands_for)
             number = of.exits.get(ends)
             if number is None:
-                number = of.exits[ends] = of.way.way_to(_exit(answering.socket, port.stands_for))
+                number = of.exits[ends] = of.way.exit_to(_exit(answering.socket, port.stands_for))
             of.way.take(packet, number)
 
 
