@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,13 +23,19 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """One process running `bench.workers.NAME`. Use as an async context manager."""
+    """One process running `bench.workers.NAME`. Use as an async context manager.
 
-    def __init__(self, program: str, *, name: str = "", environ: Mapping[str, str] | None = None) -> None:
+    Args: through is a command that runs the one behind it, such as `ip netns exec NAME`.
+    """
+
+    def __init__(
+        self, program: str, *, name: str = "", environ: Mapping[str, str] | None = None, through: Sequence[str] = ()
+    ) -> None:
         self.name = name or program
         self.started_at = 0.0
         self._program = program
         self._environ = environ or {}
+        self._through = tuple(through)
         self._process: asyncio.subprocess.Process | None = None
         self._log = CACHE / "logs" / f"{self.name}.log"
 
@@ -39,6 +45,7 @@ class Worker:
         with self._log.open("wb") as log:
             self.started_at = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
+                *self._through,
                 sys.executable,
                 "-m",
                 f"bench.workers.{self._program}",

@@ -178,6 +178,7 @@ class _People:
             "sees": self.sees,
             "mark": self.mark,
             "speak": self.speak,
+            "say": self.say,
             "hush": self.hush,
             "lateness": self.lateness,
             "harvest": self.harvest,
@@ -229,6 +230,11 @@ class _People:
         """Begin a noise of this seed and length; returns when."""
         stay = self._stays[0]
         return {"at": stay.speak(sound(seed, stay.rate_hz, duration_ms).tobytes())}
+
+    async def say(self, wav_file: str) -> dict[str, Any]:
+        """Begin to say a WAV; returns when."""
+        stay = self._stays[0]
+        return {"at": stay.speak(wav.read(wav_file, stay.rate_hz).tobytes())}
 
     async def hush(self) -> dict[str, Any]:
         """Be silent at once; returns the moment before the SDK was told."""

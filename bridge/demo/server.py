@@ -55,23 +55,30 @@ _EMPTY_TIMEOUT_S = 365 * 86_400
 
 
 class LocalServer:
-    """Use as an async context manager: ready on entry, stopped on exit. Ports are free ones unless given."""
+    """Use as an async context manager: ready on entry, stopped on exit. Ports are free ones unless given.
+
+    Args: host is the address of this machine to listen on; media_over_tcp lets clients go on over TCP where UDP fails.
+    """
 
     def __init__(
         self,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         auto_create: bool = True,
         api_key: str = "devkey",
         api_secret: str | None = None,
         udp_port: int = 0,
+        media_over_tcp: bool = True,
         departure_timeout_s: int = 20,
         ready_timeout_s: float = 15.0,
     ) -> None:
+        self.host = host
         self._wanted = port, udp_port
         self.api_key = api_key
         self.api_secret = api_secret or secrets.token_urlsafe(32)
         self._auto_create = auto_create
+        self._media_over_tcp = media_over_tcp
         self._departure_timeout_s = departure_timeout_s
         self._ready_timeout_s = ready_timeout_s
         self._process: asyncio.subprocess.Process | None = None
@@ -83,11 +90,11 @@ class LocalServer:
         port, udp_port = self._wanted
         self.port = port or _free_port(socket.SOCK_STREAM)
         self._udp_port = udp_port or _free_port(socket.SOCK_DGRAM)
-        self._tcp_port = _free_port(socket.SOCK_STREAM)
+        self._tcp_port = _free_port(socket.SOCK_STREAM) if self._media_over_tcp else 0
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -122,17 +129,18 @@ class LocalServer:
         binary = find_server()
         config = {
             "port": self.port,
-            "bind_addresses": ["127.0.0.1"],
+            "bind_addresses": [self.host],
             "keys": {self.api_key: self.api_secret},
             "rtc": {
-                "node_ip": "127.0.0.1",
+                "node_ip": self.host,
                 "use_external_ip": False,
                 "enable_loopback_candidate": True,
                 "tcp_port": self._tcp_port,
+                "allow_tcp_fallback": self._media_over_tcp,
                 "udp_port": self._udp_port,
                 # Without any, clients get names of public STUN servers: a machine without a network then waits for its
                 # resolver, and libwebrtc keeps a thread for each look-up (37 for each call were seen).
-                "stun_servers": [f"127.0.0.1:{self._udp_port}"],
+                "stun_servers": [f"{self.host}:{self._udp_port}"],
             },
             "room": {
                 "auto_create": self._auto_create,
@@ -147,7 +155,7 @@ class LocalServer:
         self._process = await asyncio.create_subprocess_exec(
             str(binary),
             "--node-ip",
-            "127.0.0.1",
+            self.host,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -156,7 +164,7 @@ class LocalServer:
         )
         try:
             async with asyncio.timeout(self._ready_timeout_s):
-                while not await asyncio.to_thread(_answers, self.port):
+                while not await asyncio.to_thread(_answers, self.host, self.port):
                     if self._process.returncode is not None:
                         raise ServerNotReady(f"livekit-server ended ({self._process.returncode}): {self.log_tail()}")
                     await asyncio.sleep(0.05)
@@ -210,7 +218,7 @@ class LocalServer:
         """Call the server's RoomService, for instance `DeleteRoom` with {"room": NAME}."""
         grants = {"roomCreate": True, "roomList": True, "roomAdmin": True, "room": room}
         token = sign(self.api_key, self.api_secret, grants=grants, ttl_s=60)
-        address = f"http://127.0.0.1:{self.port}/twirp/livekit.RoomService/{method}"
+        address = f"http://{self.host}:{self.port}/twirp/livekit.RoomService/{method}"
         return await asyncio.to_thread(_post, address, token, json.dumps(request).encode())
 
 
@@ -221,9 +229,9 @@ def _post(address: str, token: str, body: bytes) -> dict[str, Any]:
         return told
 
 
-def _answers(port: int) -> bool:
+def _answers(host: str, port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=1) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
