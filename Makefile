@@ -15,11 +15,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(notdir $(LOCK))
 SERVER := .cache/bin/livekit-server
 SERVER_READY := .cache/.livekit-server-$(LIVEKIT_VERSION)
+PAGE_READY := web/node_modules/.installed
 ifneq ($(shell test -x $(SERVER) && echo there),there) # nothing there, or a link to a server that is gone
 .PHONY: $(SERVER_READY)
 endif
 
-.PHONY: help install server demo test check lint types unit e2e bench soak lock docs clean
+.PHONY: help install server page demo test check lint types unit e2e bench soak lock docs clean
 
 help:  ## Say what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +29,14 @@ install: $(INSTALLED)  ## Put the locked packages and the project into .venv
 
 server: $(SERVER_READY)  ## Put a livekit-server into .cache/bin
 
-demo: $(INSTALLED) $(SERVER_READY)  ## Talk to the offline model in a real room: make demo ARGS="--say a.wav --save b.wav"
+page: $(PAGE_READY)  ## Put LiveKit's client for the page into web/node_modules (needs npm)
+	@test -e $(PAGE_READY)
+
+demo: $(INSTALLED) $(SERVER_READY) $(PAGE_READY)  ## Talk to the offline model in a real room: make demo ARGS="--say a.wav --save b.wav"
 	@$(BIN)/roombridge demo $(ARGS)
 
 # One pytest run, last, so that the closing line counts every test.
-test: lint types $(SERVER_READY)  ## Install, lint, check types, run every test
+test: lint types $(SERVER_READY) $(PAGE_READY)  ## Install, lint, check types, run every test
 	@$(BIN)/python -m pytest -q
 
 check: lint types  ## Everything that needs no livekit-server
@@ -48,7 +52,7 @@ types: $(INSTALLED)  ## mypy --strict
 unit: $(INSTALLED)  ## Only the unit tests
 	@$(BIN)/python -m pytest -q tests/unit
 
-e2e: $(INSTALLED) $(SERVER_READY)  ## Only the tests that need a livekit-server
+e2e: $(INSTALLED) $(SERVER_READY) $(PAGE_READY)  ## Only the tests that need a livekit-server
 	@$(BIN)/python -m pytest -q -m e2e
 
 bench: $(INSTALLED) $(SERVER_READY)  ## Measure latency, barge-in, CPU, memory, start: make bench ARGS="latency --rounds 1"
@@ -72,7 +76,7 @@ docs: $(INSTALLED)  ## Write the key tables and the example file anew from the s
 	@$(BIN)/python -m tools.config_reference
 
 clean:  ## Remove what make has put into the project
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .cache web/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # ---------------------------------------------------------------------------------------------------------- files
 
@@ -83,3 +87,7 @@ $(INSTALLED): $(LOCK) pyproject.toml Makefile
 $(SERVER_READY):
 	@tools/get_livekit_server $(LIVEKIT_VERSION) $(SERVER) $(LIVEKIT_SERVER)
 	@touch $@
+
+# Without npm nothing is made, and whatever wants the page goes on without LiveKit's client.
+$(PAGE_READY): web/package.json web/package-lock.json
+	@tools/get_page_packages web $@

@@ -94,3 +94,24 @@ def test_a_python_without_venv_is_named(path: Path) -> None:
 def test_ci_runs_what_a_newcomer_runs() -> None:
     commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
     assert commands == ['cd "$(dirname "$0")/.." && exec make test']
+
+
+def test_without_npm_the_page_goes_on_without_its_packages(path: Path) -> None:
+    (path.parent / "web").mkdir()
+    done = run(path, "get_page_packages", "web", "web/stamp")
+    assert done.returncode == 0
+    assert "no npm; the page offers the direct call only" in done.stderr and "then make page" in done.stderr
+    assert not (path.parent / "web" / "stamp").exists()
+
+
+def test_packages_that_cannot_be_installed_are_tried_again_the_next_time(path: Path) -> None:
+    (path.parent / "web").mkdir()
+    (path / "touch").symlink_to("/usr/bin/touch")
+    program(path, "npm", "echo npm error network >&2; exit 1")
+    done = run(path, "get_page_packages", "web", "web/stamp")
+    assert done.returncode == 0 and "npm error network" in done.stderr
+    assert not (path.parent / "web" / "stamp").exists()
+    program(path, "npm", 'echo "$*" > asked')
+    assert run(path, "get_page_packages", "web", "web/stamp").returncode == 0
+    assert (path.parent / "web" / "stamp").exists()
+    assert "ci --ignore-scripts" in (path.parent / "web" / "asked").read_text()

@@ -1,0 +1,73 @@
+/** What is chosen before a call: the model and the way to it. */
+
+import { byId, make } from "./dom.js";
+
+const PATH_HINTS = {
+  direct: "Straight from this browser to the bridge, nothing between.",
+  livekit: "Through a LiveKit server; others can join the room.",
+};
+
+export class Lobby {
+  constructor(prefs) {
+    this._prefs = prefs;
+    this._config = null;
+    for (const radio of this._paths()) radio.addEventListener("change", () => this._pathChosen());
+  }
+
+  get provider() {
+    return document.querySelector("input[name=provider]:checked")?.value ?? "";
+  }
+
+  get path() {
+    return document.querySelector("input[name=path]:checked")?.value ?? "direct";
+  }
+
+  /** The title of the chosen model. */
+  get title() {
+    return this._config?.providers.find(({ name }) => name === this.provider)?.title ?? this.provider;
+  }
+
+  usePath(path) {
+    for (const radio of this._paths()) radio.checked = radio.value === path;
+    this._pathChosen();
+  }
+
+  /** Offer what the bridge has. */
+  fill(config) {
+    this._config = config;
+    this._fillProviders(config.providers, config.default);
+    const open = { direct: config.direct, livekit: config.livekit };
+    const wanted = this._prefs.get("path");
+    for (const radio of this._paths()) radio.disabled = !open[radio.value];
+    byId("paths").hidden = false;
+    this.usePath(open[wanted] ? wanted : open.direct ? "direct" : "livekit");
+  }
+
+  _fillProviders(providers, usual) {
+    const ready = providers.filter((one) => one.ready);
+    const kept = ready.find((one) => one.name === this._prefs.get("provider"));
+    const chosen = kept ?? ready.find((one) => one.name === usual) ?? ready[0];
+    byId("provider-cards").replaceChildren(...providers.map((one) => this._card(one, one === chosen)));
+    byId("providers").hidden = !providers.length;
+  }
+
+  _card({ name, model, title, ready }, checked) {
+    const radio = make("input", { type: "radio", name: "provider", value: name, disabled: !ready });
+    radio.checked = checked;
+    radio.addEventListener("change", () => this._prefs.set("provider", name));
+    const note = ready ? model : "needs a key in roombridge’s environment";
+    return make("label", { class: "option" }, radio,
+      make("span", { class: "option-words" }, make("span", { class: "option-title" }, title || name), make("small", {}, note)));
+  }
+
+  _pathChosen() {
+    const { path } = this;
+    const missing = this._config && !this._config.livekit ? " No LiveKit server here, so calls are direct." : "";
+    byId("path-hint").textContent = (PATH_HINTS[path] ?? "") + missing;
+    if (this._config) this._prefs.set("path", path);
+  }
+
+  _paths() {
+    return document.querySelectorAll("input[name=path]");
+  }
+}
