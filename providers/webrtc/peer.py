@@ -98,6 +98,7 @@ class Peer:
         self._audio: deque[bytes] = deque()
         self._audio_bytes = 0
         self._waited = False
+        self._paused = False
         self._frame_bytes = settings.send_rate_hz // 50 * 2
         self._silence = bytes(self._frame_bytes)
         self._silent = 0
@@ -228,6 +229,16 @@ class Peer:
         self._audio.clear()
         self._audio_bytes = 0
 
+    def pause_audio(self, paused: bool) -> None:
+        """Send no packet at all, not even silence; what is queued waits. For what plays a stalled service."""
+        self._paused = paused
+
+    def mute(self, muted: bool) -> None:
+        """Nothing leaves this machine any more, no answer and no goodbye either, as if it were switched off. For what
+        plays a service that vanishes."""
+        if self._wire is not None:
+            self._wire.mute(muted)
+
     def queued_ms(self, now: float) -> float:
         """Audio that was given and not yet sent."""
         return self._audio_bytes * 500 / self.settings.send_rate_hz
@@ -267,6 +278,9 @@ class Peer:
         return self._silence
 
     def _send_packet(self, pacer: Pacer, encoder: OpusEncoder, wire: Wire) -> None:
+        if self._paused:
+            pacer.next_timestamp()
+            return
         frame = self._next_frame()
         extension = self._extension
         if frame is self._silence:

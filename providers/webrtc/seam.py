@@ -199,6 +199,19 @@ class _Probe:
         self._wire.heard += 1
 
 
+class _Muted:
+    """In the place of a socket: takes everything, sends nothing."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def sendto(self, data: bytes, address: Any = None) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
 class _Dtls(RTCDtlsTransport):
     """aiortc's DTLS, with what leaves it upwards in our hands."""
 
@@ -427,6 +440,13 @@ class Wire:
         except ValueError:
             return False
         return True
+
+    def mute(self, muted: bool) -> None:
+        """Whatever this side wants to send is lost."""
+        for protocol in self._ice._protocols:
+            transport = protocol.transport
+            inner = transport.inner if isinstance(transport, _Muted) else transport
+            protocol.transport = cast(Any, _Muted(inner)) if muted else inner
 
     def probe(self) -> None:
         """Ask for a sign of life."""

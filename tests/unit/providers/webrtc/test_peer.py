@@ -114,3 +114,28 @@ async def test_offered_video_becomes_a_track_only_where_it_is_wanted() -> None:
         await client.close()
         await peer.close()
         assert [one.name for one in threading.enumerate() if one.name.endswith("decoder")] == []
+
+
+async def test_a_paused_stream_sends_nothing_and_keeps_what_is_queued() -> None:
+    a, _, b, _ = await two_peers()
+    await until(lambda: b.stats.packets_received > 5)
+    a.pause_audio(True)
+    a.send_audio(tone(440, 400))
+    sent = a.stats.packets_sent
+    await asyncio.sleep(0.2)
+    assert a.stats.packets_sent == sent and a.queued_ms(0) == 400
+    a.pause_audio(False)
+    await until(lambda: a.queued_ms(0) == 0)
+    await a.close()
+    await b.close()
+
+
+async def test_a_muted_side_is_taken_for_gone_and_its_goodbye_is_not_heard() -> None:
+    quick = msgspec.structs.replace(LOOPBACK, disconnected_timeout_s=0.6)
+    a, _, b, there = await two_peers(LOOPBACK, quick)
+    a.mute(True)
+    await a.close()
+    assert there.reasons == []
+    await until(lambda: there.reasons)
+    assert there.reasons == ["ice: nothing received for 0.6 s"]
+    await b.close()
