@@ -12,17 +12,16 @@ A test lets a fault happen by its name, at once and once:
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Literal
 
 import msgspec
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 
-from providers.emulators.wire import Hangup, Outgoing, Output, Strike, UpgradeRequest, VendorWire
+from providers.emulators.carrier import Carrier, CarrierLost, Heard
+from providers.emulators.wire import Hangup, Hush, Outgoing, Output, Sound, Strike, UpgradeRequest, VendorWire
 from providers.scripted.brain import Brain
 from providers.scripted.faults import (
     Abort,
@@ -113,10 +112,14 @@ class Connection:
         self._notify = notify
         self._queue_limit = queue_limit
         self._deaf = deaf
-        self._socket: ServerConnection | None = None
+        self.listeners: list[Callable[[Outgoing], None]] = []
+        """Called after every message that was sent: those who joined a call."""
+        self._carrier: Carrier | None = None
+        self._opened = False
+        self._hung_up_by_client = False
         self._queue: deque[Output] = deque()
-        self._urgent: deque[TimedFault] = deque()
-        """Faults of tests that wait for nothing that is queued, and end a stall."""
+        self._urgent: deque[Strike | Hangup] = deque()
+        """What waits for nothing that is queued, and ends a stall: faults of tests, and a client that hangs up."""
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         """Ends a stall: somebody wants something else now."""
@@ -139,7 +142,7 @@ class Connection:
     @property
     def live(self) -> bool:
         """Open, and not hanging up."""
-        return self._socket is not None and not self.wire.hung_up
+        return self._carrier is not None and not self.wire.hung_up
 
     def messages(self, *, sent: bool) -> list[Message]:
         """Of one direction, oldest first."""
@@ -164,22 +167,21 @@ class Connection:
             self._stats.faults += 1
             self._abort()
         elif isinstance(fault, Close | Stall):
-            self._urgent.append(fault)
-            self._moved.set()
-            self._wake.set()
+            self._at_once(Strike(fault))
         else:
             self._enqueue(self.wire.planned(fault, time.monotonic()))
 
     def kill(self) -> None:
-        """The TCP connection vanishes: the client sees 1006."""
+        """The TCP connection vanishes, and the client sees 1006; a call's peer vanishes without a goodbye."""
         self.strike(Abort())
 
     def close(self, code: int = 1011, reason: str = "") -> None:
-        """A close frame ahead of everything that waits to be sent."""
+        """A close frame ahead of everything that waits to be sent; a call is hung up."""
         self.strike(Close(code=code, reason=reason))
 
     def stall(self, duration_s: float | None = None, *, pongs: bool = False) -> None:
-        """Nothing more is sent, for so long or until `go_on`. pongs: pings are still answered, input is still read."""
+        """Nothing more is sent, for so long or until `go_on`; of a call neither messages nor sound. pongs: pings (and
+        what keeps a call alive) are still answered, input is still read."""
         self.strike(Stall(duration_s=duration_s, pongs=pongs))
 
     def go_on(self) -> None:
@@ -212,33 +214,36 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------- for the server
 
-    async def talk(self, socket: ServerConnection, name: str) -> list[Exception]:
+    async def talk(self, carrier: Carrier, name: str) -> list[Exception]:
         """Serve until the connection is over. Returns what a bug in the wire raised. Args: name of its tasks."""
-        self._socket = socket
+        self._carrier = carrier
         self.opened_at = time.monotonic()
         failures: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._enqueue(self.wire.opened(time.monotonic()))
-                writer = tasks.create_task(self._write(socket), name=f"{name}:write")
-                await self._read(socket)
+                await carrier.opened()
+                self._opened = True
+                self.opened_at = time.monotonic()
+                self.wire.played_ms = carrier.played_ms
+                self._enqueue(self.wire.opened(self.opened_at))
+                writer = tasks.create_task(self._write(carrier), name=f"{name}:write")
+                await self._read(carrier)
                 writer.cancel()
-        except* ConnectionClosed:
+        except* CarrierLost:
             pass  # the code and reason are noted below
         except* Exception as errors:
             # A bug in a wire must not end the server, whose other connections are sound, nor pass unseen.
             failures.extend(error for error in errors.exceptions if isinstance(error, Exception))
-            await socket.close(1011, "emulator failed")
+            await carrier.close(1011, "emulator failed")
         finally:
-            self._socket = None
+            self._carrier = None
             self.closed_at = time.monotonic()
-            self.close_code = socket.close_code
-            self.close_reason = socket.close_reason or ""
-            without_frame = socket.protocol.close_rcvd is None or socket.protocol.close_sent is None
-            self.left_by_client = not self.wire.hung_up if without_frame else bool(socket.protocol.close_rcvd_then_sent)
+            ending = carrier.ending()
+            self.close_code, self.close_reason = ending.code, ending.reason
+            by_client = not self.wire.hung_up if ending.by_client is None else ending.by_client
+            self.left_by_client = by_client or self._hung_up_by_client
             self._stats.closed += 1
-            code = 1006 if socket.close_code is None else socket.close_code
-            self.wire.closed(code, self.close_reason, self.closed_at)
+            self.wire.closed(1006 if ending.code is None else ending.code, ending.reason, self.closed_at)
             self.ended.set()
         return failures
 
@@ -246,29 +251,52 @@ class Connection:
         """The server goes: end a stall, and close as a server does that goes away."""
         self._leaving = True
         self._moved.set()
-        if self._socket is not None:
-            await self._socket.close(1001)
+        if self._carrier is not None:
+            await self._carrier.close(1001)
+
+    def hang_up(self) -> None:
+        """The client asked for the end of its call, by HTTP."""
+        self._hung_up_by_client = True
+        if self._opened:
+            self.wire.hung_up = True
+            self._at_once(Hangup(1000, "hung up"))
+        else:
+            self._abort()
+
+    def take(self, data: str | bytes, now: float) -> None:
+        """One message of the client, however it came."""
+        self._stats.messages_in += 1
+        frame: Literal["text", "binary"] = "text" if isinstance(data, str) else "binary"
+        message = Message(self.number, False, data, now, _wall_s(), frame=frame)
+        self.log.append(message)
+        self._notify(message)
+        if not self._deaf:
+            self._enqueue(self.wire.received(data, now))
+
+    def pass_on(self, message: Outgoing) -> None:
+        """Send what another connection of the same call has sent."""
+        if self.live:
+            self._enqueue([message])
+
+    def _at_once(self, output: Strike | Hangup) -> None:
+        self._urgent.append(output)
+        self._moved.set()
+        self._wake.set()
 
     def _abort(self) -> None:
-        assert self._socket is not None, "only a live connection can be aborted"
+        assert self._carrier is not None, "only a live connection can be aborted"
         self.wire.hung_up = True
         self._queue.clear()
         self._moved.set()
-        self._socket.transport.abort()
+        self._carrier.abort()
 
-    async def _read(self, socket: ServerConnection) -> None:
-        try:
-            async for data in socket:
-                now = time.monotonic()
-                self._stats.messages_in += 1
-                frame: Literal["text", "binary"] = "text" if isinstance(data, str) else "binary"
-                message = Message(self.number, False, data, now, _wall_s(), frame=frame)
-                self.log.append(message)
-                self._notify(message)
-                if not self._deaf:
-                    self._enqueue(self.wire.received(data, now))
-        except ConnectionClosed:
-            return  # any code: the client's end is its own affair
+    async def _read(self, carrier: Carrier) -> None:
+        async with aclosing(carrier.received()) as stream:
+            async for received, now in stream:
+                if not isinstance(received, Heard):
+                    self.take(received, now)
+                elif not self._deaf:
+                    self._enqueue(self.wire.listened(received.pcm, now))
 
     def _enqueue(self, output: list[Output]) -> None:
         self._queue.extend(output)
@@ -278,23 +306,27 @@ class Connection:
         # Also without output: the deadline may have moved.
         self._wake.set()
 
-    async def _write(self, socket: ServerConnection) -> None:
+    async def _write(self, carrier: Carrier) -> None:
         """All that goes out, in order: what is urgent, what is queued, then what falls due."""
         wire = self.wire
         last: Outgoing | None = None
         while True:
             while self._urgent or self._queue:
-                output = Strike(self._urgent.popleft()) if self._urgent else self._queue.popleft()
+                output = self._urgent.popleft() if self._urgent else self._queue.popleft()
                 match output:
                     case Outgoing():
                         last = output
-                        await self._send(socket, output)
+                        await self._send(carrier, output)
+                    case Sound():
+                        carrier.play(output.pcm)
+                    case Hush():
+                        carrier.hush()
                     case Hangup():
-                        await socket.close(output.code, output.reason)
+                        await carrier.close(output.code, output.reason)
                         return
                     case Strike():
                         self._stats.faults += 1
-                        if await self._suffer(socket, output.fault, last):
+                        if await self._suffer(carrier, output.fault, last):
                             return
             self._wake.clear()
             deadline = None if self._deaf else wire.deadline()
@@ -306,48 +338,47 @@ class Connection:
             if deadline is not None and deadline <= now:
                 self._enqueue(wire.handle_timeout(now))
 
-    async def _send(self, socket: ServerConnection, message: Outgoing) -> None:
+    async def _send(self, carrier: Carrier, message: Outgoing) -> None:
         wanted: Literal["vendor", "text", "binary"] = message.frame or self.wire.scenario.frames
         frame = self._frames if wanted == "vendor" else wanted
-        await socket.send(message.data, text=frame == "text")
+        await carrier.send(message.data, frame)
         self._stats.messages_out += 1
         self._stats.bytes_out += len(message.data)
         written = Message(self.number, True, message.data, time.monotonic(), _wall_s(), message.label, frame)
         self.log.append(written)
         self._notify(written)
+        for listener in self.listeners:
+            listener(message)
 
-    async def _suffer(self, socket: ServerConnection, fault: TimedFault, last: Outgoing | None) -> bool:
+    async def _suffer(self, carrier: Carrier, fault: TimedFault, last: Outgoing | None) -> bool:
         """Carry one fault out. Returns True when the connection is over."""
         match fault:
             case Close():
                 self.wire.hung_up = True
-                await socket.close(fault.code, fault.reason)
+                await carrier.close(fault.code, fault.reason)
                 return True
             case Abort():
                 self._abort()
                 return True
             case Stall():
-                if fault.pongs:
-                    return await self._stall(socket, fault.duration_s)
-                # Reading stops too, so that pings stay unanswered: the peer's machine is there, the service is not.
-                socket.transport.pause_reading()
-                left = await self._stall(socket, fault.duration_s)
-                socket.transport.resume_reading()
+                carrier.hold(pongs=fault.pongs)
+                left = await self._stall(carrier, fault.duration_s)
+                carrier.go_on()
                 return left
             case Malformed():
-                await self._send(socket, Outgoing(fault.text.encode(), "fault:malformed"))
+                await self._send(carrier, Outgoing(fault.text.encode(), "fault:malformed"))
             case Empty():
-                await self._send(socket, Outgoing(fault.text.encode(), "fault:empty"))
+                await self._send(carrier, Outgoing(fault.text.encode(), "fault:empty"))
             case Unknown():
-                await self._send(socket, Outgoing(msgspec.json.encode(fault.message), "fault:unknown"))
+                await self._send(carrier, Outgoing(msgspec.json.encode(fault.message), "fault:unknown"))
             case Duplicate():
                 if last is not None:
-                    await self._send(socket, last)
+                    await self._send(carrier, last)
             case GoAway() | EndSession() | Quota() | ExpireHandles():
                 pass  # the wire has said it in the vendor's words
         return False
 
-    async def _stall(self, socket: ServerConnection, duration_s: float | None) -> bool:
+    async def _stall(self, carrier: Carrier, duration_s: float | None) -> bool:
         """Wait, for ever without a duration. Returns True when the client has left meanwhile."""
         ends_at = None if duration_s is None else time.monotonic() + duration_s
         self._moved.clear()
@@ -355,24 +386,10 @@ class Connection:
             left_s = _LOOK_S if ends_at is None else min(_LOOK_S, ends_at - time.monotonic())
             if left_s <= 0:
                 return False
-            if _peer_left(socket):
+            if carrier.left():
                 return True
             await _wait(self._moved, left_s)
         return False
-
-
-def _peer_left(socket: ServerConnection) -> bool:
-    """Has the other side closed? Asked of the kernel, because a paused transport hears of it only after the data that
-    nobody reads. Where there is no POLLRDHUP (not Linux), only a reset is noticed; without poll() nothing."""
-    if not hasattr(select, "poll"):
-        return False
-    transport = socket.transport.get_extra_info("socket")
-    descriptor = -1 if transport is None else transport.fileno()
-    if descriptor < 0:
-        return True
-    look = select.poll()
-    look.register(descriptor, getattr(select, "POLLRDHUP", 0))
-    return bool(look.poll(0))
 
 
 async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:

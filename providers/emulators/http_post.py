@@ -12,10 +12,12 @@ from websockets.protocol import Event
 
 from providers.emulators.wire import Refusal, UpgradeRequest
 
-__all__ = ["PostHandler", "answering_posts"]
+__all__ = ["Answer", "PostHandler", "answering_posts"]
 
-PostHandler = Callable[[UpgradeRequest, bytes], Refusal]
-"""Answers one request; `Refusal` is any HTTP answer, 200 too."""
+Answer = Callable[[Refusal | None], None]
+"""To be called once, at any time: `Refusal` is any HTTP answer, 200 too. None: the TCP connection vanishes instead."""
+PostHandler = Callable[[UpgradeRequest, bytes, Answer], None]
+"""Gets one request."""
 
 _MAX_REQUEST = 1 << 20
 
@@ -29,6 +31,7 @@ def answering_posts(handler: PostHandler, goodbye: Callable[[ServerConnection], 
     class PostingConnection(ServerConnection):
         _first = b""
         _posting: bool | None = None
+        _asked = False
 
         def data_received(self, data: bytes) -> None:
             if self._posting is False:
@@ -43,10 +46,22 @@ def answering_posts(handler: PostHandler, goodbye: Callable[[ServerConnection], 
                 first, self._first = self._first, b""
                 super().data_received(first)
                 return
-            answer = _answer(self._first, handler)
-            if answer is not None:
-                self._first = b""
-                self.transport.write(answer)
+            if self._asked:
+                return  # one request is all that is read
+            asked = _asked(self._first)
+            if asked is None:
+                return
+            self._asked, self._first = True, b""
+            if isinstance(asked, Refusal):
+                self._answer(asked)
+            else:
+                handler(*asked, self._answer)
+
+        def _answer(self, answer: Refusal | None) -> None:
+            if answer is None:
+                self.transport.abort()
+            elif not self.transport.is_closing():
+                self.transport.write(_written(answer))
                 self.transport.close()
 
         def process_event(self, event: Event) -> None:
@@ -57,24 +72,26 @@ def answering_posts(handler: PostHandler, goodbye: Callable[[ServerConnection], 
     return PostingConnection
 
 
-def _answer(data: bytes, handler: PostHandler) -> bytes | None:
-    """The whole HTTP answer; None while the request is incomplete."""
+def _asked(data: bytes) -> tuple[UpgradeRequest, bytes] | Refusal | None:
+    """The whole request, or what is wrong with it; None while it is incomplete."""
     head, complete, body = data.partition(b"\r\n\r\n")
     if len(data) > _MAX_REQUEST:
-        return _written(Refusal(413))
+        return Refusal(413)
     if not complete:
         return None
     request_line, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "transfer-encoding" in headers:
+        return Refusal(411)
     length = headers.get("content-length", "0")
-    if not length.isdigit():
-        return _written(Refusal(400))
+    if not length.isdecimal():
+        return Refusal(400)
     if len(body) < int(length):
         return None
     target = request_line.split(" ")[1] if request_line.count(" ") == 2 else "/"
     parts = urlsplit(target)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return _written(handler(UpgradeRequest(parts.path, query, headers, False), body[: int(length)]))
+    return UpgradeRequest(parts.path, query, headers, False), body[: int(length)]
 
 
 def _written(answer: Refusal) -> bytes:

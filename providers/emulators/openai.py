@@ -5,25 +5,28 @@
         emulator.sessions[0].heard, .items, .config, .tool_outputs, .errors
         emulator.written()      # every message to the clients, with its time and label
 
-WebSocket conversations and `POST .../realtime/client_secrets`. Not emulated: transcription and translation sessions,
-calls (WebRTC, SIP), MCP tools, responses outside the default conversation beside an active one.
+WebSocket conversations, `POST .../realtime/client_secrets`, and calls over real WebRTC: `POST .../realtime/calls` in
+both forms, `.../calls/{id}/hangup`, and `?call_id=` to join one. Not emulated: transcription and translation sessions,
+SIP, MCP tools, responses outside the default conversation beside an active one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import msgspec
 
+from providers.emulators.openai_call_wire import OpenAICallWire, OpenAISidebandWire
+from providers.emulators.openai_calls import hung_up_call, is_call_path, offered, session_problem
 from providers.emulators.openai_items import StoredItem
-from providers.emulators.openai_schema import CLIENT_EVENTS
+from providers.emulators.openai_schema import CLIENT_EVENTS, Problem
 from providers.emulators.openai_session import EffectiveSession
 from providers.emulators.openai_wire import OpenAIWire
 from providers.emulators.server import Connection, EmulatorServer, Message
 from providers.emulators.tls import Certificate, make_certificate
-from providers.emulators.wire import Refusal, UpgradeRequest
+from providers.emulators.wire import CallEnd, CallOffer, Refusal, UpgradeRequest, VendorWire
 from providers.openai.catalog import model_facts
 from providers.scripted.scenario import Scenario, ServerVad
 
@@ -57,6 +60,10 @@ class OpenAIVendor:
         self.split_ms = split_ms
         self.secrets: dict[str, float] = {}
         """Client secrets and when they expire, `time.monotonic()`. Full: the oldest goes."""
+        self.calls: dict[str, OpenAICallWire] = {}
+        """Calls that run, by id."""
+        self._sessions: dict[str, dict[str, Any]] = {}
+        """What each secret's session is configured with."""
 
     def check(self, request: UpgradeRequest) -> Refusal | None:
         """Unknown paths and models are 404, a missing or wrong key 401."""
@@ -65,19 +72,75 @@ class OpenAIVendor:
         refused = self._key_refusal(request)
         if refused is not None:
             return refused
+        if "call_id" in request.query:
+            return self._key_refusal(request, secrets=False) or self._no_call(request.query["call_id"])
         model = request.query.get("model")
         if not model:
             return _refusal(400, "You must provide a model parameter.", "missing_model")
         return self._model_refusal(model)
 
     def connect(self, scenario: Scenario, request: UpgradeRequest, number: int) -> OpenAIWire:
+        if request.call is not None:
+            return OpenAICallWire(scenario, request, number, self.split_ms, self.calls)
         return OpenAIWire(scenario, request, number, self.split_ms)
 
-    def post(self, request: UpgradeRequest, body: bytes) -> Refusal:
-        """`POST .../realtime/client_secrets`: mints a secret. Secrets may not mint secrets."""
+    # ---------------------------------------------------------------------------------------------------------- calls
+
+    def is_call(self, request: UpgradeRequest) -> bool:
+        return is_call_path(request.path)
+
+    def offer(self, request: UpgradeRequest, body: bytes) -> CallOffer | Refusal:
+        """`POST .../realtime/calls`: the session comes with the request, or was given to the client secret."""
+        refused = self._key_refusal(request)
+        if refused is not None:
+            return refused
+        if "openai-beta" in request.headers:
+            said = "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API."
+            return _refusal(400, said, "beta_api_shape_disabled")
+        found = offered(request.headers.get("content-type", ""), body)
+        if isinstance(found, Problem):
+            status = 415 if found.code == "unsupported_content_type" else 400
+            return _refusal(status, found.message, found.code, found.param)
+        sdp, session = found
+        session = {**self._sessions.get(_key(request), {}), **(session or {})}
+        if "model" in request.query:
+            session.setdefault("model", request.query["model"])
+        session.setdefault("type", "realtime")
+        if not session.get("model"):
+            return _refusal(400, "You must provide a model parameter.", "missing_model")
+        problem = session_problem(session)
+        if problem is not None:
+            return _refusal(400, problem.message, problem.code, problem.param)
+        return self._model_refusal(session["model"]) or CallOffer(sdp, session)
+
+    def joined(self, request: UpgradeRequest) -> str:
+        return request.query.get("call_id", "") if request.path.endswith("/realtime") else ""
+
+    def join(
+        self, call: VendorWire, request: UpgradeRequest, deliver: Callable[[str | bytes], None]
+    ) -> OpenAISidebandWire:
+        assert isinstance(call, OpenAICallWire)
+        return OpenAISidebandWire(call, request, deliver)
+
+    def refuse(self, status: int, message: str, code: str) -> Refusal:
+        return _refusal(status, message, code)
+
+    def _no_call(self, call_id: str) -> Refusal | None:
+        call = self.calls.get(call_id)
+        known = call is not None and not call.hung_up
+        return None if known else _refusal(404, f"No call with id '{call_id}' was found.", "call_not_found")
+
+    # ------------------------------------------------------------------------------------------------ keys and secrets
+
+    def post(self, request: UpgradeRequest, body: bytes) -> Refusal | CallEnd:
+        """`POST .../realtime/client_secrets` mints a secret: secrets may not. `POST .../calls/{id}/hangup`."""
+        call_id = hung_up_call(request.path)
+        if call_id is not None:
+            refused = self._key_refusal(request, secrets=False)
+            return refused or self._no_call(call_id) or CallEnd(call_id)
         if not request.path.endswith("/realtime/client_secrets"):
             return _refusal(404, f"Invalid URL (POST {request.path})", None)
-        refused = self._key_refusal(request, minting=True)
+        refused = self._key_refusal(request, secrets=False)
         if refused is not None:
             return refused
         try:
@@ -99,19 +162,22 @@ class OpenAIVendor:
             return refused
         secret = f"ek_{len(self.secrets) + 1:032x}"
         self.secrets[secret] = time.monotonic() + life_s
+        self._sessions[secret] = {**session, "model": model}
         if len(self.secrets) > _MAX_SECRETS:
-            del self.secrets[next(iter(self.secrets))]
+            oldest = next(iter(self.secrets))
+            del self.secrets[oldest], self._sessions[oldest]
         effective = EffectiveSession("sess_secret", model, ServerVad())
         effective.apply(session)
         answer = {"value": secret, "expires_at": time.time_ns() // 10**9 + life_s, "session": effective.show()}
         return Refusal(200, msgspec.json.encode(answer).decode(), {"Content-Type": "application/json"})
 
-    def _key_refusal(self, request: UpgradeRequest, *, minting: bool = False) -> Refusal | None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
+    def _key_refusal(self, request: UpgradeRequest, *, secrets: bool = True) -> Refusal | None:
+        """Args: secrets may do it, too."""
+        key = _key(request)
+        if not key:
             return _refusal(401, "Missing bearer authentication in header", None)
         if key.startswith("ek_"):
-            known = self.secrets.get(key, 0.0) > time.monotonic() and not minting
+            known = secrets and self.secrets.get(key, 0.0) > time.monotonic()
         else:
             known = self.keys is None or key in self.keys
         return None if known else _refusal(401, "Incorrect API key provided.", "invalid_api_key")
@@ -122,6 +188,12 @@ class OpenAIVendor:
             return None
         said = f"The model `{model}` does not exist or you do not have access to it."
         return _refusal(404, said, "model_not_found")
+
+
+def _key(request: UpgradeRequest) -> str:
+    """Empty: there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else ""
 
 
 def _refusal(status: int, message: str, code: str | None, param: str | None = None) -> Refusal:
@@ -170,6 +242,13 @@ class EmulatedSession:
     def errors(self) -> list[dict[str, Any]]:
         """Every `error` that the client was sent."""
         return self.wire.errors
+
+    @property
+    def call(self) -> OpenAICallWire:
+        """Of a call: `call_id`, `appends`, `playback`. Raises TypeError for a WebSocket."""
+        if not isinstance(self.wire, OpenAICallWire):
+            raise TypeError("this session is no call")
+        return self.wire
 
     def received(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Client events as far as they are logged, all or of one type."""

@@ -18,6 +18,8 @@ __all__ = ["Response", "SpeechEncoder"]
 
 Send = Callable[..., None]
 """`send(type, label=..., **fields)`."""
+Play = Callable[[StoredItem, bytes], None]
+"""Takes the speech of an item, int16 mono at 24 kHz."""
 
 
 class SpeechEncoder:
@@ -67,7 +69,9 @@ class Response:
         *,
         metadata: dict[str, str] | None = None,
         split_ms: int | None = None,
+        play: Play | None = None,
     ) -> None:
+        """Args: play takes the speech where it does not travel in events."""
         self.id = response_id
         self.reply = reply
         self.spoke = False
@@ -76,6 +80,7 @@ class Response:
         self._send = send
         self._metadata = metadata
         self._split_ms = split_ms
+        self._play = play
         self._written = session["output_modalities"] == ["text"]
         self._output: list[dict[str, Any]] = []
         self._message: _Message | None = None
@@ -170,7 +175,8 @@ class Response:
         }
         stored = StoredItem(body=body, reply=self.reply, reply_from_ms=speech_ms)
         index = self._announce(stored)
-        self._message = _Message(stored, index, SpeechEncoder(self._session["audio"]["output"]["format"]["type"]))
+        format = "audio/pcm" if self._play is not None else self._session["audio"]["output"]["format"]["type"]
+        self._message = _Message(stored, index, SpeechEncoder(format))
         part = {"type": "text", "text": ""} if self._written else {"type": "audio", "transcript": ""}
         self._send("response.content_part.added", **self._where(self._message), part=part)
         return self._message
@@ -206,11 +212,16 @@ class Response:
             part = {"type": "audio", "transcript": message.words}
             self._send("response.content_part.done", **where, part=part)
             content = {"type": "output_audio", "transcript": message.words}
+            if message.stored.heard_ms is not None:
+                del content["transcript"]  # it was truncated while it was generated
         message.stored.body |= {"status": status, "content": [content]}
         self._finish(message.stored.body, message.index)
 
     def _send_speech(self, message: _Message, audio: bytes) -> None:
-        if audio:
+        if audio and self._play is not None:
+            self.spoke = True
+            self._play(message.stored, audio)
+        elif audio:
             self.spoke = True
             delta = b64encode(audio).decode()
             self._send("response.output_audio.delta", label="speech", **self._where(message), delta=delta)

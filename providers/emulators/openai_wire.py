@@ -10,7 +10,7 @@ import msgspec
 from pybase64 import b64decode
 
 from providers.emulators.openai_items import Conversation, StoredItem
-from providers.emulators.openai_response import Response
+from providers.emulators.openai_response import Play, Response
 from providers.emulators.openai_schema import Problem, check
 from providers.emulators.openai_session import EffectiveSession
 from providers.emulators.wire import UpgradeRequest, VendorWire
@@ -53,11 +53,20 @@ _BETA_TEXT = "The Realtime Beta API is no longer supported. Please use /v1/realt
 
 
 class OpenAIWire(VendorWire):
-    """See `providers.emulators.wire.VendorWire`. Args: split_ms, see `openai_response.Response`."""
+    """See `providers.emulators.wire.VendorWire`."""
 
-    def __init__(self, scenario: Scenario, request: UpgradeRequest, number: int, split_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        request: UpgradeRequest,
+        number: int,
+        split_ms: int | None = None,
+        *,
+        model: str | None = None,
+    ) -> None:
+        """Args: split_ms, see `openai_response.Response`; model, unless the request's query says which."""
         super().__init__(scenario, request, number)
-        model = request.query.get("model", "")
+        model = request.query.get("model", "") if model is None else model
         self._mark = f"{secrets.token_hex(4)}{number:04}"
         """Part of every id: they differ from connection to connection and server to server, as the service's do."""
         self.session = EffectiveSession(f"sess_{self._mark}", model, scenario.vad)
@@ -157,8 +166,7 @@ class OpenAIWire(VendorWire):
             case "response.cancel":
                 self._cancel(event)
             case "output_audio_buffer.clear":
-                said = "output_audio_buffer.clear is only supported for WebRTC and SIP sessions."
-                self._refuse(Problem("invalid_value", said, "type"), event)
+                self._clear_output(event)
 
     def _append(self, event: dict[str, Any]) -> None:
         try:
@@ -173,7 +181,14 @@ class OpenAIWire(VendorWire):
         if format != "audio/pcm":
             decode = g711.mulaw_decode if format == "audio/pcmu" else g711.alaw_decode
             audio = self._upsampler.push(decode(audio)).astype("<i2").tobytes()
-        self.perform(self.mind.hear(audio, self.now))
+        self._hear(audio)
+
+    def _hear(self, pcm: bytes) -> None:
+        self.perform(self.mind.hear(pcm, self.now))
+
+    def _clear_output(self, event: dict[str, Any]) -> None:
+        said = "output_audio_buffer.clear is only supported for WebRTC and SIP sessions."
+        self._refuse(Problem("invalid_value", said, "type"), event)
 
     def _update(self, event: dict[str, Any]) -> None:
         update = event["session"]
@@ -181,9 +196,13 @@ class OpenAIWire(VendorWire):
         if problem is not None:
             self._refuse(problem, event)
             return
+        self._apply(update)
+        self.updates.append(update)
+        self._say("session.updated", session=self.session.show())
+
+    def _apply(self, update: dict[str, Any]) -> None:
         detection = self.session.turn_detection
         self.session.apply(update)
-        self.updates.append(update)
         effective = self.session.turn_detection
         self.mind.modality = "text" if self.session.written else "audio"
         if effective != detection:
@@ -192,7 +211,6 @@ class OpenAIWire(VendorWire):
                 barge_in=bool(effective and effective["interrupt_response"]),
                 create_response=bool(effective and effective["create_response"]),
             )
-        self._say("session.updated", session=self.session.show())
 
     def _commit(self, event: dict[str, Any]) -> None:
         buffered_ms = self.mind.hearing.uncommitted_ms()
@@ -330,10 +348,15 @@ class OpenAIWire(VendorWire):
             self._say,
             metadata=metadata,
             split_ms=self._split_ms,
+            play=self._player(response_id),
         )
         self._response.begin()
         limit = {"name": "tokens", "limit": _TOKEN_LIMIT, "remaining": self._tokens_left, "reset_seconds": 60.0}
         self._say("rate_limits.updated", rate_limits=[limit])
+
+    def _player(self, response_id: str) -> Play | None:
+        """Where the speech of this response goes; None: into events."""
+        return None
 
     def _end_response(self, act: TurnDone) -> None:
         response, self._response = self._response, None
@@ -344,7 +367,11 @@ class OpenAIWire(VendorWire):
             response.end("completed", act.usage)
         else:
             response.end("cancelled", act.usage, "turn_detected" if act.cause == "speech" else "client_cancelled")
-        self._watch_silence(response.reply)
+        self._ended(response)
+
+    def _ended(self, response: Response) -> None:
+        line = self.mind.memory.line("assistant", response.reply)
+        self._watch_silence(line.said_ms if line else 0)
 
     def _committed(self, item_id: str) -> None:
         self._quiet += 1
@@ -377,15 +404,14 @@ class OpenAIWire(VendorWire):
         if item is not None:
             item.body["content"][0]["transcript"] = act.text
 
-    def _watch_silence(self, reply: int) -> None:
-        """`idle_timeout_ms`: counts from the end of the reply's playback."""
+    def _watch_silence(self, playing_ms: int) -> None:
+        """`idle_timeout_ms`: counts from the end of the reply's playback, which is so far away."""
         detection = self.session.turn_detection
         idle_ms = (detection or {}).get("idle_timeout_ms")
         if idle_ms is None:
             return
-        line = self.mind.memory.line("assistant", reply)
         epoch, now_ms = self._quiet, self.mind.hearing.now_ms
-        self.later(((line.said_ms if line else 0) + idle_ms) / 1000, lambda: self._too_quiet(epoch, now_ms))
+        self.later((playing_ms + idle_ms) / 1000, lambda: self._too_quiet(epoch, now_ms))
 
     def _too_quiet(self, epoch: int, since_ms: float) -> None:
         if epoch != self._quiet or self._response is not None:
@@ -405,9 +431,11 @@ class OpenAIWire(VendorWire):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     def _say(self, kind: str, *, label: str = "", **fields: Any) -> None:
+        self.send(self._event(kind, **fields), label or kind)
+
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
         self._events += 1
-        event = {"type": kind, "event_id": f"event_{self._mark}_{self._events:06}", **fields}
-        self.send(event, label or kind)
+        return {"type": kind, "event_id": f"event_{self._mark}_{self._events:06}", **fields}
 
     def _refuse(self, problem: Problem, event: dict[str, Any] | None, *, kind: str = "invalid_request_error") -> None:
         event_id = event.get("event_id") if event is not None else None

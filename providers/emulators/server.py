@@ -17,7 +17,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -30,10 +30,12 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from providers.emulators.call_desk import CallDesk
+from providers.emulators.carrier import Carrier, SocketCarrier
 from providers.emulators.chaos import ChaosSchedule, Stroke
 from providers.emulators.connection import Connection, EmulatorStats, Message
 from providers.emulators.heard import HeardInput
-from providers.emulators.http_post import PostHandler, answering_posts
+from providers.emulators.http_post import answering_posts
 from providers.emulators.wire import Refusal, UpgradeRequest, Vendor
 from providers.scripted.faults import Drop, NoSetup, Refuse, TimedFault, UpgradeFault
 from providers.scripted.scenario import Scenario
@@ -75,6 +77,9 @@ class EmulatorServer:
         self.scenario = scenario or Scenario()
         """May be replaced; later connections follow the new one."""
         self.connections: list[Connection] = []
+        """WebSockets and calls, but not those who joined a call."""
+        self.joined: list[Connection] = []
+        """Sidebands: WebSockets that joined a call, each with the number of its call."""
         self.stats = EmulatorStats()
         self.on_write: Callable[[Message], None] | None = None
         """Called after every message that was handed to a socket. Must return fast and must not raise."""
@@ -94,6 +99,7 @@ class EmulatorServer:
         """What the next upgrades meet, one each."""
         self._planned: deque[list[TimedFault]] = deque()
         """What the next accepted connections suffer beside the scenario's faults, one list each."""
+        self._desk = CallDesk(self, host)
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -124,7 +130,7 @@ class EmulatorServer:
             self._port,
             ssl=self._tls,
             process_request=self._upgrade,
-            create_connection=answering_posts(self._post, self._goodbye),
+            create_connection=answering_posts(self._desk.post, self._goodbye),
             compression=None,
             ping_interval=None,
             open_timeout=_OPEN_TIMEOUT_S,
@@ -140,10 +146,11 @@ class EmulatorServer:
         assert self._server is not None, "left without having been entered"
         # Those of a listener that went down are known to nobody else.
         async with asyncio.TaskGroup() as leaving:
-            for connection in self.connections:
+            for connection in (*self.joined, *self.connections):
                 leaving.create_task(connection.leave(), name=f"{self.vendor.name}:{connection.number}:leave")
         self._server.close()
         await self._server.wait_closed()
+        await self._desk.leave()
         if self.failures and error is None:
             raise ExceptionGroup(f"the {self.vendor.name} emulator failed", self.failures)
 
@@ -237,6 +244,23 @@ class EmulatorServer:
     # --------------------------------------------------------------------------------------------------- upgrade
 
     async def _upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
+        asked = self._request(request)
+        admitted = self._desk.joined(asked) or await self.admit(asked, self._checked)
+        if admitted is None:
+            socket.transport.abort()
+            admitted = Refusal(503)  # for websockets alone: nobody is there to read it
+        if isinstance(admitted, Refusal):
+            return _response(socket, admitted)
+        self._upgraded[socket] = admitted
+        return None
+
+    async def _checked(self, asked: UpgradeRequest, number: int) -> UpgradeRequest | Refusal:
+        return self.vendor.check(asked) or asked
+
+    async def admit(
+        self, asked: UpgradeRequest, check: Callable[[UpgradeRequest, int], Awaitable[UpgradeRequest | Refusal]]
+    ) -> Connection | Refusal | None:
+        """A connection for whoever asks, after the faults that are due. None: the TCP connection is to vanish."""
         self.stats.upgrades += 1
         number = self.stats.upgrades
         scenario = self.scenario
@@ -245,27 +269,26 @@ class EmulatorServer:
         fault = self._instead.popleft() if self._instead else _planned_instead(scenario, number)
         if fault is not None:
             self.stats.faults += 1
-        asked = self._request(request)
+        checked: UpgradeRequest | Refusal
         match fault:
             case Drop():
-                socket.transport.abort()
-                refusal: Refusal | None = Refusal(503)  # for websockets alone: nobody is there to read it
+                checked = Refusal(503)
             case Refuse():
                 headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
-                refusal = Refusal(fault.status, fault.body, headers)
+                checked = Refusal(fault.status, fault.body, headers)
             case _:
-                refusal = self.vendor.check(asked)
-        if refusal is not None:
+                checked = await check(asked, number)
+        if isinstance(checked, Refusal):
             self.stats.refused += 1
             for watcher in self.watchers:
-                watcher.refused(number, asked, refusal)
-            return _response(socket, refusal)
+                watcher.refused(number, asked, checked)
+            return None if isinstance(fault, Drop) else checked
         if self._planned:
             scenario = msgspec.structs.replace(scenario, faults=(*scenario.faults, *self._planned.popleft()))
-        self._upgraded[socket] = Connection(
+        return Connection(
             number,
-            self.vendor.connect(scenario, asked, number),
-            asked,
+            self.vendor.connect(scenario, checked, number),
+            checked,
             frames=self.vendor.frames,
             stats=self.stats,
             notify=self._passed,
@@ -273,16 +296,11 @@ class EmulatorServer:
             queue_limit=self._queue_limit,
             deaf=isinstance(fault, NoSetup),
         )
-        return None
 
     def _goodbye(self, socket: ServerConnection) -> None:
         connection = self._open.get(socket)
         if connection is not None:
             connection.wire.on_goodbye()
-
-    def _post(self, request: UpgradeRequest, body: bytes) -> Refusal:
-        post: PostHandler | None = getattr(self.vendor, "post", None)
-        return Refusal(405, headers={"Allow": "GET"}) if post is None else post(request, body)
 
     def _request(self, request: Request) -> UpgradeRequest:
         parts = urlsplit(request.path)
@@ -294,12 +312,25 @@ class EmulatorServer:
 
     async def _talk(self, socket: ServerConnection) -> None:
         connection = self._open[socket] = self._upgraded.pop(socket)
+        carrier = SocketCarrier(socket)
+        if not connection.wire.joins:
+            self.accept(connection)
+            await self.serve(connection, carrier)
+            return
+        self.joined.append(connection)
+        self.failures += await connection.talk(carrier, f"{self.vendor.name}:{connection.number}:joined")
+
+    def accept(self, connection: Connection) -> None:
+        """It is part of the record from here on."""
         self.stats.accepted += 1
         self.connections.append(connection)
         self._accepted.set()
         for watcher in self.watchers:
             watcher.opened(connection)
-        self.failures += await connection.talk(socket, f"{self.vendor.name}:{connection.number}")
+
+    async def serve(self, connection: Connection, carrier: Carrier) -> None:
+        """Until it is over."""
+        self.failures += await connection.talk(carrier, f"{self.vendor.name}:{connection.number}")
         for watcher in self.watchers:
             watcher.ended(connection)
 

@@ -7,6 +7,7 @@ Both are sans-IO: they get messages and the time, and return what is to be done;
 - `name`, `frames` (the kind of frame that the real service sends), `path` (what a client's URL ends in).
 - `check(request)` looks at path, headers and key of an upgrade. None accepts; a `Refusal` is answered as HTTP.
 - `post(request, body)`, if the vendor has it, answers HTTP POST on the same port; without it they get 405.
+- `is_call(request)`, `offer(request, body)` and `joined(request)`, if the vendor takes calls: see `CallVendor`.
 - `connect(scenario, request, number)` makes the wire of an accepted connection; `number` counts upgrades from 1.
 
 `VendorWire`, one for each connection. A subclass implements four methods, and calls `self.send`, `self.close`,
@@ -20,6 +21,9 @@ Both are sans-IO: they get messages and the time, and return what is to be done;
 - `render(act)`: one act of the mind in the vendor's words: `self.send(...)` for each message. `LimitReached` becomes
   `self.close(code, reason)` as the vendor ends a session. `FaultDue` never gets here.
 - `on_close(code, reason)`: the connection is gone (free the session for resumption). Nothing can be sent any more.
+
+The wire of a call, whose sound travels beside its messages, implements `on_audio(pcm)`, calls `self.play(pcm)` and
+`self.hush()`, and asks `self.played_ms(now)` how much of what it played has gone out.
 
 It may override `quota`, `expire_handles` and `session_key` where the vendor has words or things of its own for them.
 
@@ -40,11 +44,39 @@ from providers.scripted.brain import Brain
 from providers.scripted.faults import EndSession, ExpireHandles, GoAway, Quota, TimedFault, is_timed
 from providers.scripted.scenario import Scenario
 
-__all__ = ["Hangup", "Outgoing", "Output", "Refusal", "Strike", "UpgradeRequest", "Vendor", "VendorWire"]
+__all__ = [
+    "CallEnd",
+    "CallOffer",
+    "CallVendor",
+    "Hangup",
+    "Hush",
+    "Outgoing",
+    "Output",
+    "Refusal",
+    "Sound",
+    "Strike",
+    "UpgradeRequest",
+    "Vendor",
+    "VendorWire",
+]
+
+
+class CallOffer(msgspec.Struct, frozen=True):
+    """What a client wants of a call over WebRTC."""
+
+    sdp: str
+    session: dict[str, Any]
+    """The session that it begins with, in the vendor's words, checked."""
+
+
+class CallEnd(msgspec.Struct, frozen=True):
+    """A client wants this call to be hung up."""
+
+    call_id: str
 
 
 class UpgradeRequest(msgspec.Struct, frozen=True):
-    """What a client asks for before there is a WebSocket."""
+    """What a client asks for before there is a WebSocket, or a call."""
 
     path: str
     """Without the query."""
@@ -53,6 +85,8 @@ class UpgradeRequest(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case."""
     secure: bool
+    call: CallOffer | None = None
+    """A call is asked for, not a WebSocket."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -86,7 +120,17 @@ class Strike(msgspec.Struct, frozen=True):
     fault: TimedFault
 
 
-Output = Outgoing | Hangup | Strike
+class Sound(msgspec.Struct, frozen=True, gc=False):
+    """Speech of a call, int16 mono at 24 kHz, for the playback queue of its carrier."""
+
+    pcm: bytes
+
+
+class Hush(msgspec.Struct, frozen=True):
+    """The playback queue is emptied: silence from the next packet on."""
+
+
+Output = Outgoing | Hangup | Strike | Sound | Hush
 
 
 class VendorWire(ABC):
@@ -99,6 +143,12 @@ class VendorWire(ABC):
         self.brain: Brain | None = None
         self.now = 0.0
         self.hung_up = False
+        self.joins = False
+        """It joins a call instead of beginning a session."""
+        self.call_id = ""
+        """Of a call: by what it is joined and hung up."""
+        self.played_ms: Callable[[float], float] = _nothing_played
+        """Of a call, told by its carrier: how much of what was ever played has gone out, or was hushed, by then."""
         self._output: list[Output] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -111,6 +161,9 @@ class VendorWire(ABC):
     def on_message(self, message: str | bytes) -> None: ...
     @abstractmethod
     def render(self, act: Act) -> None: ...
+    def on_audio(self, pcm: bytes) -> None:  # noqa: B027
+        """Override in the wire of a call: what its track brought, int16 mono at 24 kHz."""
+
     def on_goodbye(self) -> None:  # noqa: B027
         """The client's close frame was read: what the service frees at once. `on_close` follows when TCP has ended."""
 
@@ -142,6 +195,16 @@ class VendorWire(ABC):
         if not self.hung_up:
             self.hung_up = True
             self._output.append(Hangup(code, reason.encode()[:123].decode(errors="ignore")))
+
+    def play(self, pcm: bytes) -> None:
+        """Of a call: speech for the playback queue, which is heard in real time."""
+        if not self.hung_up:
+            self._output.append(Sound(pcm))
+
+    def hush(self) -> None:
+        """Of a call: what was played and is not heard yet is thrown away."""
+        if not self.hung_up:
+            self._output.append(Hush())
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Call `action` with `self.now` that much later, unless hung up by then."""
@@ -183,6 +246,13 @@ class VendorWire(ABC):
         output = self.handle_timeout(now)
         if not self.hung_up:
             self.on_message(message)
+        return output + self._take()
+
+    def listened(self, pcm: bytes, now: float) -> list[Output]:
+        """What the sound of a call leads to."""
+        output = self.handle_timeout(now)
+        if not self.hung_up:
+            self.on_audio(pcm)
         return output + self._take()
 
     def planned(self, fault: TimedFault, now: float) -> list[Output]:
@@ -239,3 +309,28 @@ class Vendor(Protocol):
 
     def check(self, request: UpgradeRequest) -> Refusal | None: ...
     def connect(self, scenario: Scenario, request: UpgradeRequest, number: int) -> VendorWire: ...
+
+
+class CallVendor(Protocol):
+    """What a vendor has, too, if it takes calls over WebRTC."""
+
+    def is_call(self, request: UpgradeRequest) -> bool:
+        """Does this POST ask for a call? Then it counts as an upgrade does, and suffers the faults of one."""
+        ...
+
+    def offer(self, request: UpgradeRequest, body: bytes) -> CallOffer | Refusal: ...
+    def joined(self, request: UpgradeRequest) -> str:
+        """Call id, if this upgrade wants to join a running call beside its own channel; `check` comes first."""
+        ...
+
+    def join(self, call: VendorWire, request: UpgradeRequest, deliver: Callable[[str | bytes], None]) -> VendorWire:
+        """The wire of one who joins: it gets every message of the call, and gives the client's to `deliver`."""
+        ...
+
+    def refuse(self, status: int, message: str, code: str) -> Refusal:
+        """An HTTP error in the vendor's words."""
+        ...
+
+
+def _nothing_played(now: float) -> float:
+    return 0.0

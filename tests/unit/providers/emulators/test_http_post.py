@@ -7,13 +7,15 @@ import asyncio
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from providers.emulators.http_post import answering_posts
+from providers.emulators.http_post import Answer, answering_posts
 from providers.emulators.openai import OpenAIEmulator
 from providers.emulators.wire import Refusal, UpgradeRequest
 
 
-def echo(request: UpgradeRequest, body: bytes) -> Refusal:
-    return Refusal(201, f"{request.path} {request.query} {request.headers['x-a']} {body.decode()}")
+def echo(request: UpgradeRequest, body: bytes, answer: Answer) -> None:
+    """Takes its time."""
+    found = Refusal(201, f"{request.path} {request.query} {request.headers['x-a']} {body.decode()}")
+    asyncio.get_running_loop().call_later(0.02, answer, found)
 
 
 async def exchange(port: int, *pieces: bytes) -> bytes:
@@ -53,3 +55,18 @@ async def test_an_endless_request_is_cut_off() -> None:
     async with OpenAIEmulator() as emulator:
         answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\n" + b"a" * ((1 << 20) + 1))
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_request_may_get_no_answer_at_all() -> None:
+    def drop(request: UpgradeRequest, body: bytes, answer: Answer) -> None:
+        answer(None)
+
+    async with serve(idle, "127.0.0.1", 0, create_connection=answering_posts(drop, lambda _: None)) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        assert await exchange(port, b"POST / HTTP/1.1\r\n\r\n") == b""
+
+
+async def test_a_body_of_unknown_length_is_refused() -> None:
+    async with OpenAIEmulator() as emulator:
+        answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 411 ")

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from providers.emulators.connection import Connection
 from providers.emulators.openai import OpenAIEmulator, OpenAIVendor
-from providers.emulators.wire import Outgoing, UpgradeRequest
+from providers.emulators.wire import Outgoing, Refusal, UpgradeRequest
 from providers.scripted.scenario import (
     Call,
     Marker,
@@ -438,6 +438,7 @@ async def test_the_sdk_mints_a_client_secret_and_connects_with_it() -> None:
 def test_a_secret_with_an_odd_expiry_is_refused(expiry: str) -> None:
     request = UpgradeRequest("/v1/realtime/client_secrets", {}, {"authorization": "Bearer sk-1"}, False)
     answer = OpenAIVendor().post(request, b'{"expires_after": %s}' % expiry.encode())
+    assert isinstance(answer, Refusal)
     assert (answer.status, json.loads(answer.body)["error"]["param"]) == (400, "expires_after.seconds")
 
 
