@@ -204,6 +204,8 @@ class OutboxStats(msgspec.Struct):
     dropped_audio_messages: int = 0
     """Audio that the provider's socket could not take in time: the oldest went first."""
     dropped_audio_ms: float = 0.0
+    skipped_silence_ms: float = 0.0
+    """Silence left out to catch up, where audio can only be sent at the speed of sound."""
     unsent_messages: int = 0
     """Other messages that were still waiting when the connection ended."""
     dropped_after_end: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -33,7 +33,7 @@ from providers.outbox import AudioOutbox, OutboxFull
 from providers.settings import ConnectionSettings
 from providers.signal.formats import AudioFormat
 
-__all__ = ["DriverSession", "ProtocolCore", "dial_link", "open_session", "set_up"]
+__all__ = ["AudioCore", "DriverSession", "ProtocolCore", "dial_link", "open_session", "set_up"]
 
 _log = logging.getLogger("providers.driver")
 
@@ -113,6 +113,19 @@ class ProtocolCore(Protocol):
     def send_raw(self, message: dict[str, Any]) -> None: ...
 
 
+class AudioCore(ProtocolCore, Protocol):
+    """A core for links that carry audio: `encode_audio` returns what `Link.send_audio` takes."""
+
+    @property
+    def sounded_at(self) -> float:
+        """When speech last came in, on the same clock as `now`: silence comes all the time, and is no sign of life."""
+        ...
+
+    def receive_audio(self, pcm: bytes, now: float) -> list[SessionEvent]:
+        """One received frame. Hot path; otherwise as `receive`."""
+        ...
+
+
 async def open_session(
     core: ProtocolCore,
     dial: Callable[[], Awaitable[Link]],
@@ -163,6 +176,7 @@ class DriverSession:
         self._state = SessionState.CONNECTING
         self._stats = OutboxStats()
         self._outbox = AudioOutbox(connection.outbox_ms, self._stats)
+        self._audio_core = cast(AudioCore, core) if link.carry_audio(self._stats) else None
         self._events = EventFanout()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -215,6 +229,9 @@ class DriverSession:
             self._stats.dropped_after_end += 1
             return
         message = self._core.encode_audio(audio, format)
+        if self._audio_core is not None:
+            self._link.send_audio(message)
+            return
         duration_ms = format.duration_ms(len(audio))
         if self._link.writable and not self._outbox:
             self._link.send(message)
@@ -233,6 +250,7 @@ class DriverSession:
 
     def clear_input(self) -> None:
         self._open_core().clear_input()
+        self._link.drop_audio()
         self._settle()
 
     def start_activity(self) -> None:
@@ -310,9 +328,21 @@ class DriverSession:
             _log.exception("session %d: a message could not be read", self._number)
             said = f"a message could not be read: {type(error).__name__}"
             events = [WarningReported(self._number, "unreadable_message", said)]
-        if self._stall_watch is None and self._core.speaking:
-            self._stall_watch = self._loop.call_at(now + self._connection.speech_stall_s, self._look_for_stall)
+        self._watch_speech(now)
         self._pass_on(events)
+
+    def audio_received(self, audio: bytes, now: float) -> None:
+        core = self._audio_core
+        if core is None or self._state is SessionState.CLOSED:
+            return
+        try:
+            events = core.receive_audio(audio, now)
+        except Exception as error:
+            self._give_up_on_core(error)  # the next frame, 20 ms later, would fare no better
+            return
+        if events:
+            self._watch_speech(now)
+            self._pass_on(events)
 
     def link_writable(self) -> None:
         link, outbox = self._link, self._outbox
@@ -396,12 +426,17 @@ class DriverSession:
         else:
             self._pass_on(events)
 
+    def _watch_speech(self, now: float) -> None:
+        if self._stall_watch is None and self._core.speaking:
+            self._stall_watch = self._loop.call_at(now + self._connection.speech_stall_s, self._look_for_stall)
+
     def _look_for_stall(self) -> None:
         # Pongs may go on for long after whoever spoke has died; only more speech, or its end, is life here.
         self._stall_watch = None
         if not self._core.speaking or self._cause is not None:
             return
-        due = self._heard_at + self._connection.speech_stall_s
+        heard_at = self._heard_at if self._audio_core is None else max(self._heard_at, self._audio_core.sounded_at)
+        due = heard_at + self._connection.speech_stall_s
         if self._loop.time() < due:
             self._stall_watch = self._loop.call_at(due, self._look_for_stall)
             return

@@ -1,4 +1,6 @@
-"""How messages travel: a `Link` to a provider, and the one over WebSocket.
+"""How messages and audio travel: a `Link` to a provider, and the one over WebSocket.
+
+Over some links audio goes a way of its own, beside the messages (`Link.carry_audio`); over others it is inside them.
 
 Nothing here is a task. What arrives is handed on in the turn in which the socket was read, and what is sent reaches the
 socket before `send` returns, as long as the socket takes it: neither way waits for another turn of the loop.
@@ -28,6 +30,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.proxy import parse_proxy
 
+from providers.contract import OutboxStats
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, SettingRefused
 from providers.handshake import network_error, place, proxy_refusal, refusal, secrets_in
 from providers.settings import ConnectionSettings
@@ -57,6 +60,11 @@ class LinkUser(Protocol):
         """One whole message: str from a text frame, bytes from a binary one (or from text that is no UTF-8)."""
         ...
 
+    def audio_received(self, audio: bytes, now: float) -> None:
+        """One 20 ms frame of the provider's voice, int16 mono, from a link that carries audio: also while it is
+        silent. `now` is the loop's time."""
+        ...
+
     def link_writable(self) -> None:
         """The link takes messages again."""
         ...
@@ -68,7 +76,7 @@ class LinkUser(Protocol):
 
 
 class Link(Protocol):
-    """A connection to a provider that carries whole messages."""
+    """A connection to a provider that carries whole messages, and perhaps audio."""
 
     @property
     def writable(self) -> bool:
@@ -81,6 +89,20 @@ class Link(Protocol):
 
     def send(self, message: bytes) -> None:
         """Write one UTF-8 message at once. After the end it is dropped: `link_closed` is on its way."""
+        ...
+
+    def carry_audio(self, stats: OutboxStats) -> bool:
+        """Does audio travel beside the messages? Then `send_audio` takes it, and what becomes of it is counted here.
+        To be asked once, before anything is sent."""
+        ...
+
+    def send_audio(self, audio: bytes) -> None:
+        """Speech of any length, sent at the speed of sound. Only where `carry_audio` said so; after the end it is
+        dropped."""
+        ...
+
+    def drop_audio(self) -> None:
+        """What was given to `send_audio` and has not gone out is not wanted any more."""
         ...
 
     def finish(self, code: int = 1000, reason: str = "") -> None:
@@ -272,6 +294,16 @@ class WebSocketLink:
         if protocol.state is State.OPEN:
             protocol.send_text(message)
             self._write()
+
+    def carry_audio(self, stats: OutboxStats) -> bool:
+        """See `Link.carry_audio`: no, it is inside the messages."""
+        return False
+
+    def send_audio(self, audio: bytes) -> None:
+        raise AssertionError("over a WebSocket audio is part of a message")
+
+    def drop_audio(self) -> None:
+        """What has been written is gone."""
 
     def finish(self, code: int = 1000, reason: str = "") -> None:
         """See `Link.finish`."""

@@ -43,6 +43,9 @@ class Inbox:
     def message_received(self, message: str | bytes) -> None:
         self.messages.append(message)
 
+    def audio_received(self, audio: bytes, now: float) -> None:
+        raise AssertionError("a WebSocket carries no audio")
+
     def link_writable(self) -> None:
         self.writable += 1
 
