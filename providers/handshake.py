@@ -96,16 +96,21 @@ def refusal(
             return ProviderRejected(
                 text, code=status, mend="see to the account's quota and billing", endpoint_wide=True
             )
-        return ProviderUnavailable(text, code=status, retry_after_s=retry_after_s(headers.get("Retry-After")))
+        return ProviderUnavailable(text, code=status, retry_after_s=retry_after_s(_header(headers, "Retry-After")))
     if status in (401, 403):
         mend = "check the API key or token, and what it is allowed to use"
     elif status == 404:
         mend = "check the model name and the base URL"
     elif 300 <= status < 400:
-        mend = f"set the base URL to where it points: {place(headers.get('Location', ''))}"
+        mend = f"set the base URL to where it points: {place(_header(headers, 'Location') or '')}"
     else:
         mend = "check the model name, the base URL and the API key"
     return ProviderRejected(text, code=status, mend=mend, endpoint_wide=status in (401, 403, 404))
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    """Names of headers mean the same in any case; not every mapping knows it."""
+    return headers.get(name, headers.get(name.lower()))
 
 
 def proxy_refusal(url: str, status: int) -> ProviderError:

@@ -44,6 +44,11 @@ class UserInput:
         self._silence_ms = float(turns.silence_ms or _SILENCE_MS)
         self._heard = InputTranscripts()
 
+    @staticmethod
+    def silence_that_ends_a_turn_ms(turns: TurnDetectionSettings) -> float:
+        """As far as the settings say."""
+        return min(float(turns.silence_ms or _SILENCE_MS) + _SILENCE_MARGIN_MS, _LONGEST_SILENCE_MS)
+
     def told(self, session: wire.Session, *, created: bool) -> bool:
         """Take over the effective turn detection. True: whether the provider interrupts has changed.
 

@@ -19,6 +19,7 @@ __all__ = [
     "item_create",
     "item_delete",
     "item_truncate",
+    "output_clear",
     "response_cancel",
     "response_create",
     "session_update",
@@ -81,6 +82,11 @@ def response_cancel(response_id: str | None, event_id: str) -> bytes:
     """None: whichever is active."""
     event = {"type": "response.cancel", "event_id": event_id}
     return encode(event if response_id is None else {**event, "response_id": response_id})
+
+
+def output_clear(event_id: str) -> bytes:
+    """WebRTC: what the server has not played yet."""
+    return encode({"type": "output_audio_buffer.clear", "event_id": event_id})
 
 
 # -------------------------------------------------------------------------------------------------------------- items

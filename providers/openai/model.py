@@ -12,14 +12,17 @@ from providers.driver import open_session
 from providers.errors import ProviderRejected, ResumeRefused
 from providers.handshake import retry_after_s
 from providers.http_post import check_proxy, post
-from providers.link import WebSocketLink, check_connection
+from providers.link import Link, WebSocketLink, check_connection
 from providers.openai.auth import Credential, find_credential, read_client_secret, secret_request
+from providers.openai.call_protocol import OpenAICallProtocol
 from providers.openai.endpoint import find_base_url, headers, is_official, secret_url, websocket_url
+from providers.openai.input import UserInput
 from providers.openai.protocol import OpenAIProtocol
 from providers.openai.settings import OpenAISettings
-from providers.openai.setup import capabilities_of, problems, settings_for
+from providers.openai.setup import MAX_CALL_MESSAGE_BYTES, capabilities_of, problems, settings_for
 from providers.settings import ConnectionSettings, SpeechSettings
 from providers.standby import stand_by
+from providers.webrtc.ice import resolve
 
 __all__ = ["OpenAIModel"]
 
@@ -40,14 +43,17 @@ class OpenAIModel:
         for problem in problems(speech, own, environ):
             raise problem
         check_connection(connection)
-        if own.auth == "client_secret":
+        if own.auth == "client_secret" or own.transport == "webrtc":
             check_proxy(connection)
         base_url = find_base_url(own.base_url, environ)
         self._speech = speech
         self._own = own
         self._connection = connection
         self._environ_base = {"OPENAI_BASE_URL": base_url}
+        self._base_url = base_url
         self._credential = find_credential(environ)
+        self._ice_servers = resolve(own.ice_servers, environ)
+        self._dialled = 0
         self._url = websocket_url(base_url, own.model)
         self._secret_url = secret_url(base_url)
         self._official = is_official(base_url)
@@ -87,24 +93,50 @@ class OpenAIModel:
         if speech is not self._speech:
             for problem in problems(speech, self._own, self._session_environ()):
                 raise problem
-        acknowledged = self._own.acknowledges_update
-        return OpenAIProtocol(
+        own, acknowledged = self._own, self._own.acknowledges_update
+        if acknowledged is None:
+            acknowledged = self._official
+        if own.transport == "websocket":
+            return OpenAIProtocol(
+                start.number, speech, own, self.capabilities, history=start.history, acknowledged=acknowledged
+            )
+        return OpenAICallProtocol(
             start.number,
             speech,
-            self._own,
+            own,
             self.capabilities,
             history=start.history,
-            acknowledged=self._official if acknowledged is None else acknowledged,
+            acknowledged=acknowledged,
+            max_message_bytes=None if own.sideband else MAX_CALL_MESSAGE_BYTES,
         )
 
-    async def _dial(self) -> WebSocketLink:
+    async def _dial(self) -> Link:
         credential = self._credential
         if self._own.auth == "client_secret" and credential is not None:
             credential = await self._mint(credential)
         try:
+            if self._own.transport == "webrtc":
+                return await self._call(credential)
             return await WebSocketLink.connect(self._url, self._headers(credential), self._connection)
         except ProviderRejected as refused:
             raise self._named(refused) from refused
+
+    async def _call(self, credential: Credential | None) -> Link:
+        from providers.openai.call_link import CallPlan, open_call  # the way of few: on first use
+
+        own, turns = self._own, self._speech.turn_detection
+        ephemeral = credential is not None and credential.ephemeral
+        plan = CallPlan(
+            base_url=self._base_url,
+            model=own.model,
+            headers=self._headers(credential),
+            unified=not ephemeral if own.webrtc_request == "auto" else own.webrtc_request == "unified",
+            sideband=self._headers(self._credential) if own.sideband else None,
+            ice_servers=self._ice_servers,
+            kept_silence_ms=UserInput.silence_that_ends_a_turn_ms(turns),
+        )
+        self._dialled += 1
+        return await open_call(plan, self._connection, name=f"openai-call-{self._dialled}")
 
     def _named(self, refused: ProviderRejected) -> ProviderRejected:
         """The refusal with the setting that is to be mended."""
@@ -125,8 +157,10 @@ class OpenAIModel:
         )
 
     def _session_environ(self) -> dict[str, str]:
-        # The key was checked when the model was made; only whether there is one matters to the second check.
-        return {**self._environ_base, "OPENAI_API_KEY": "checked" if self._credential else ""}
+        # The secrets were checked when the model was made; only what kind they are matters to the second check.
+        key = "" if self._credential is None else "ek_checked" if self._credential.ephemeral else "checked"
+        relays = {server.credential_env: "checked" for server in self._own.ice_servers if server.credential_env}
+        return {**self._environ_base, **relays, "OPENAI_API_KEY": key}
 
     async def _mint(self, credential: Credential) -> Credential:
         """A client secret for one session. The blocking request runs off the loop, bounded by the connect timeout."""

@@ -77,7 +77,7 @@ class ResponseReader:
         reply.default = default
         if default:
             self.replies.begins(reply)
-        return self._announce(reply)
+        return self.announce(reply)
 
     def item_added(self, event: OutputItemAdded) -> None:
         """`response.output_item.added`: a message, or a function call with its name and call id."""
@@ -106,7 +106,7 @@ class ResponseReader:
         if not reply.ended:
             self.speaking = item
         chunk = SpeechChunk(self._session, reply.id, audio)
-        return [chunk] if reply.announced else [*self._announce(reply), chunk]
+        return [chunk] if reply.announced else [*self.announce(reply), chunk]
 
     def audio_done(self, event: OutputAudioDone) -> None:
         """All speech of this item has come."""
@@ -217,7 +217,8 @@ class ResponseReader:
         item.name = body.name or item.name
         item.call_id = body.call_id or item.call_id
 
-    def _announce(self, reply: Reply) -> list[SessionEvent]:
+    def announce(self, reply: Reply) -> list[SessionEvent]:
+        """`ReplyStarted`, once."""
         if reply.announced:
             return []
         reply.announced = True
@@ -233,7 +234,7 @@ class ResponseReader:
         joint = " " if not item.transcript and reply.spoken.strip() and not delta[0].isspace() else ""
         item.transcript += delta
         reply.spoken = delta[-1]
-        events = self._announce(reply)
+        events = self.announce(reply)
         if self._transcribe:
             events.append(OutputTranscript(self._session, reply.id, joint + delta))
         return events
@@ -246,7 +247,7 @@ class ResponseReader:
             return []
         item.transcript += delta
         item.written = reply.text = True
-        return [*self._announce(reply), TextChunk(self._session, reply.id, delta)]
+        return [*self.announce(reply), TextChunk(self._session, reply.id, delta)]
 
     def _calls_in(self, reply: Reply, items: list[Item]) -> list[SessionEvent]:
         events: list[SessionEvent] = []

@@ -6,11 +6,11 @@ from collections import OrderedDict, deque
 
 import msgspec
 
-__all__ = ["ResponseRequests"]
+__all__ = ["CREATED_WITHIN_S", "ResponseRequests"]
 
 _MAX_WAITING = 32
 _REMEMBERED = 8
-_CREATED_WITHIN_S = 10.0
+CREATED_WITHIN_S = 10.0
 """A request that led to no `response.created` and no error for so long was swallowed; the next one may go."""
 _BLOCKED_AT_MOST_S = 20.0
 """A response that was said to be active, and whose end was never told, blocks no longer than this."""
@@ -99,7 +99,7 @@ class ResponseRequests:
     def sent_raw(self, event_id: str, now: float) -> None:
         """Somebody sent a request past the queue: it counts as in flight, but is never repeated."""
         self._awaiting = event_id
-        self._awaiting_until = now + _CREATED_WITHIN_S
+        self._awaiting_until = now + CREATED_WITHIN_S
         self._unwanted = False
 
     def take_back(self) -> None:

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from providers.openai.catalog import DEFAULT_MODEL, MAX_SESSION_S
 from providers.signal.formats import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
+from providers.webrtc.settings import IceServer
 
 __all__ = ["FormatName", "OpenAISettings", "PromptTemplate", "TracingSettings"]
 
@@ -56,6 +57,18 @@ class OpenAISettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """client_secret: each connect first mints a short-lived secret with the key."""
     client_secret_ttl_s: Annotated[int, Meta(ge=10, le=7200)] = 60
     """How long a minted secret may open sessions, s. A running session outlives it."""
+
+    # how
+    transport: Literal["websocket", "webrtc"] = "websocket"
+    """webrtc: speech travels as Opus over UDP, events over a data channel. Needs the extra `webrtc`."""
+    webrtc_request: Literal["auto", "unified", "sdp"] = "auto"
+    """How a call is asked for: unified sends offer and session together (API key), sdp the offer alone (client
+    secret). auto: by the key."""
+    sideband: bool = False
+    """With webrtc: events travel over a WebSocket that joins the call, not over the data channel. Larger messages;
+    needs an API key."""
+    ice_servers: tuple[IceServer, ...] = ()
+    """With webrtc: STUN and TURN servers. OpenAI itself needs none where UDP may leave."""
 
     # audio
     input_format: FormatName = "pcm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -11,14 +12,16 @@ import msgspec
 from providers.contract import Capabilities, SessionStart, ToolSpec, Truncation, TurnDetector
 from providers.errors import SettingRefused
 from providers.openai import catalog
-from providers.openai.auth import credential_problem
+from providers.openai.auth import KEY_VARIABLE, credential_problem
 from providers.openai.endpoint import base_url_problem, find_base_url, is_official
 from providers.openai.settings import OpenAISettings, PromptTemplate, TracingSettings
 from providers.settings import SpeechSettings, TurnDetectionSettings
 from providers.signal.formats import AudioFormat, Encoding
 from providers.signal.resample import RATES_HZ
+from providers.webrtc.ice import resolve
 
 __all__ = [
+    "MAX_CALL_MESSAGE_BYTES",
     "OpenAISettings",
     "PromptTemplate",
     "TracingSettings",
@@ -34,6 +37,8 @@ __all__ = [
 ]
 
 _OWN = "providers.openai"
+MAX_CALL_MESSAGE_BYTES = 262_144
+"""One message over a data channel: the maximum that SCTP in WebRTC is sure to take."""
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOOL_CHOICES = frozenset({"auto", "none", "required"})
 _SERVER_VAD_WORDS = ("threshold", "prefix_padding_ms", "silence_ms", "idle_timeout_ms")
@@ -57,6 +62,7 @@ def problems(speech: SpeechSettings, own: OpenAISettings, environ: Mapping[str, 
     key = credential_problem(environ, required=official, minting=own.auth == "client_secret")
     found = [problem for problem in (address, key) if problem is not None]
     found += _model_problems(speech, own, official)
+    found += _transport_problems(speech, own, environ)
     found += _audio_problems(own, official)
     found += _voice_problems(speech.voice_for("openai"), own, official)
     found += _turn_problems(speech.turn_detection)
@@ -90,12 +96,51 @@ def _model_problems(speech: SpeechSettings, own: OpenAISettings, official: bool)
         yield SettingRefused(f"{_OWN}.parallel_tool_calls", own.parallel_tool_calls, mend)
 
 
+def _transport_problems(
+    speech: SpeechSettings, own: OpenAISettings, environ: Mapping[str, str]
+) -> Iterator[SettingRefused]:
+    if own.transport == "websocket":
+        for field, value in (
+            ("webrtc_request", None if own.webrtc_request == "auto" else own.webrtc_request),
+            ("sideband", own.sideband or None),
+            ("ice_servers", own.ice_servers or None),
+        ):
+            if value is not None:
+                yield SettingRefused(f"{_OWN}.{field}", value, "only counts with transport = 'webrtc'")
+        return
+    if any(find_spec(name) is None for name in ("aiortc", "av")):
+        mend = "needs the extra webrtc: pip install 'roombridge[webrtc]'"
+        yield SettingRefused(f"{_OWN}.transport", own.transport, mend)
+    ephemeral = environ.get(KEY_VARIABLE, "").strip().startswith("ek_")
+    if own.webrtc_request == "sdp" and own.auth == "api_key" and not ephemeral:
+        mend = "an offer alone goes with a client secret: set auth = 'client_secret', or use unified"
+        yield SettingRefused(f"{_OWN}.webrtc_request", own.webrtc_request, mend)
+    if own.sideband and ephemeral:
+        yield SettingRefused(f"{_OWN}.sideband", True, f"joining a call needs an API key in {KEY_VARIABLE}")
+    try:
+        resolve(own.ice_servers, environ)
+    except ValueError as error:
+        yield SettingRefused(f"{_OWN}.ice_servers", [server.urls for server in own.ice_servers], str(error))
+    size = 0 if own.sideband else len(msgspec.json.encode(session_body(speech, own)))
+    if size > MAX_CALL_MESSAGE_BYTES - 1000:
+        mend = f"the setup is {size} bytes long; a message over WebRTC holds {MAX_CALL_MESSAGE_BYTES}: "
+        mend += f"shorten speech.instructions and tools, or set {_OWN}.sideband = true"
+        yield SettingRefused(f"{_OWN}.transport", own.transport, mend)
+
+
 def _audio_problems(own: OpenAISettings, official: bool) -> Iterator[SettingRefused]:
     for side, name, rate_hz in (
         ("input", own.input_format, own.input_rate_hz),
         ("output", own.output_format, own.output_rate_hz),
     ):
-        if name == "pcm" and official and rate_hz != 24_000:
+        if own.transport == "webrtc":
+            if name != "pcm":
+                mend = "WebRTC carries Opus: remove it, or use transport = 'websocket'"
+                yield SettingRefused(f"{_OWN}.{side}_format", name, mend)
+            elif rate_hz != 24_000:
+                mend = "speech over WebRTC has 24000 Hz on our side, whatever the codec does: remove it"
+                yield SettingRefused(f"{_OWN}.{side}_rate_hz", rate_hz, mend)
+        elif name == "pcm" and official and rate_hz != 24_000:
             yield SettingRefused(f"{_OWN}.{side}_rate_hz", rate_hz, "OpenAI takes pcm at 24000 Hz only")
         elif name == "pcm" and rate_hz not in RATES_HZ:
             mend = f"no conversion to this rate: use one of {', '.join(map(str, RATES_HZ))}"
@@ -286,7 +331,7 @@ def session_body(speech: SpeechSettings, own: OpenAISettings) -> dict[str, Any]:
 
 
 def _input_body(speech: SpeechSettings, own: OpenAISettings) -> dict[str, Any]:
-    body: dict[str, Any] = {"format": _format_body(own.input_audio_format())}
+    body = _format(own, own.input_audio_format())
     if own.noise_reduction is not None:
         body["noise_reduction"] = {"type": own.noise_reduction}
         if own.noise_reduction_strength is not None:
@@ -301,7 +346,7 @@ def _input_body(speech: SpeechSettings, own: OpenAISettings) -> dict[str, Any]:
 
 
 def _output_body(speech: SpeechSettings, own: OpenAISettings) -> dict[str, Any]:
-    body: dict[str, Any] = {"format": _format_body(own.output_audio_format())}
+    body = _format(own, own.output_audio_format())
     voice = speech.voice_for("openai")
     if voice is not None:
         body["voice"] = voice_body(voice)
@@ -362,6 +407,11 @@ def _truncation_body(own: OpenAISettings) -> str | dict[str, Any]:
     return body
 
 
+def _format(own: OpenAISettings, format: AudioFormat) -> dict[str, Any]:
+    """Over WebRTC both sides' descriptions of the call say it."""
+    return {} if own.transport == "webrtc" else {"format": _format_body(format)}
+
+
 def _format_body(format: AudioFormat) -> dict[str, Any]:
     if format.encoding is Encoding.PCM16:
         return {"type": "audio/pcm", "rate": format.rate_hz}
@@ -404,6 +454,8 @@ def capabilities_of(speech: SpeechSettings, own: OpenAISettings, environ: Mappin
     spoken = speech.modality == "audio"
     manual = speech.turn_detection.mode == "manual"
     official = is_official(find_base_url(own.base_url, environ))
+    # Over WebRTC the server plays at the speed of sound, and knows by itself how far it got.
+    truncation = Truncation.SERVER if own.transport == "webrtc" else Truncation.CLIENT
     return Capabilities(
         provider="openai",
         model=own.model,
@@ -412,7 +464,7 @@ def capabilities_of(speech: SpeechSettings, own: OpenAISettings, environ: Mappin
         speech=spoken,
         video=facts.images,
         async_tools=True,
-        truncation=Truncation.CLIENT if spoken else Truncation.NONE,
+        truncation=truncation if spoken else Truncation.NONE,
         # There is no resumption: a session that is lost is begun anew, with its history as text items.
         resumption=False,
         seed_items=_SEED_ITEMS,

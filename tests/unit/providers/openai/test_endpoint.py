@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from providers.openai.auth import Credential
-from providers.openai.endpoint import base_url_problem, find_base_url, headers, is_official, secret_url, websocket_url
+from providers.openai.endpoint import (
+    base_url_problem,
+    calls_url,
+    find_base_url,
+    hangup_url,
+    headers,
+    is_official,
+    secret_url,
+    sideband_url,
+    websocket_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +75,11 @@ def test_the_headers_name_key_organization_project_and_user_and_never_the_beta()
         "OpenAI-Safety-Identifier": "hash",
     }
     assert headers(None) == {}
+
+
+def test_a_call_is_made_ended_and_joined_beside_the_websocket() -> None:
+    base = "wss://host/v1?x=1"
+    assert calls_url(base) == "https://host/v1/realtime/calls?x=1"
+    assert hangup_url(base, "rtc_1") == "https://host/v1/realtime/calls/rtc_1/hangup?x=1"
+    assert sideband_url(base, "rtc_1") == "wss://host/v1/realtime?x=1&call_id=rtc_1"
+    assert sideband_url("http://host/v1/realtime?model=m", "rtc_1") == "ws://host/v1/realtime?call_id=rtc_1"

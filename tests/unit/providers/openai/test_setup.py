@@ -11,6 +11,7 @@ from providers.openai.settings import OpenAISettings, PromptTemplate, TracingSet
 from providers.openai.setup import capabilities_of, problems, session_body, setting_of, settings_for
 from providers.settings import SpeechSettings, TranscriptionSettings, TurnDetectionSettings
 from providers.signal.formats import PCM16_24K, PCMA_8K, PCMU_8K
+from providers.webrtc.settings import IceServer
 from tests.fakes.openai_types import check_client_frame
 
 KEY = {"OPENAI_API_KEY": "sk-test"}
@@ -310,3 +311,60 @@ def test_a_refused_param_leads_to_the_setting_behind_it() -> None:
     assert setting_of("session.reasoning.effort") == "speech.thinking"
     assert setting_of("session.audio.output.voice") == "speech.voice"
     assert setting_of("item.content") == "item.content"
+
+
+# ------------------------------------------------------------------------------------------------------------- WebRTC
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"input_format": "pcmu"}, "input_format"),
+        ({"output_format": "pcma"}, "output_format"),
+        ({"input_rate_hz": 16_000}, "input_rate_hz"),
+        ({"output_rate_hz": 48_000}, "output_rate_hz"),
+        ({"webrtc_request": "sdp"}, "webrtc_request"),
+        ({"ice_servers": (IceServer(urls=("http://x",)),)}, "ice_servers"),
+        ({"ice_servers": (IceServer(urls=("turn:x",), username="u", credential_env="NOT_SET"),)}, "ice_servers"),
+    ],
+)
+def test_what_a_call_cannot_have_is_refused_by_name(given: dict[str, Any], field: str) -> None:
+    own = OpenAISettings(transport="webrtc", base_url="ws://somewhere/v1", **given)
+    assert refused(own=own) == [f"providers.openai.{field}"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"webrtc_request": "unified"}, {"sideband": True}, {"ice_servers": (IceServer(urls=("stun:x",)),)}]
+)
+def test_words_of_a_call_mean_nothing_over_a_websocket(given: dict[str, Any]) -> None:
+    (problem,) = problems(SpeechSettings(), OpenAISettings(**given), KEY)
+    assert problem.field == f"providers.openai.{next(iter(given))}"
+    assert "transport = 'webrtc'" in problem.mend
+
+
+def test_a_call_needs_its_extra_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.openai.setup.find_spec", lambda name: None)
+    (problem,) = problems(SpeechSettings(), OpenAISettings(transport="webrtc"), KEY)
+    assert problem.field == "providers.openai.transport"
+    assert "roombridge[webrtc]" in problem.mend
+
+
+def test_the_kind_of_key_decides_what_a_call_may_ask_for() -> None:
+    secret = {"OPENAI_API_KEY": "ek_0001"}
+    assert problems(SpeechSettings(), OpenAISettings(transport="webrtc", webrtc_request="sdp"), secret) == []
+    (problem,) = problems(SpeechSettings(), OpenAISettings(transport="webrtc", sideband=True), secret)
+    assert problem.field == "providers.openai.sideband"
+    minting = OpenAISettings(transport="webrtc", webrtc_request="sdp", auth="client_secret", sideband=True)
+    assert problems(SpeechSettings(), minting, KEY) == []
+
+
+def test_a_setup_too_long_for_a_data_channel_is_refused_unless_there_is_a_sideband() -> None:
+    speech = SpeechSettings(instructions="x" * 300_000)
+    assert refused(speech, OpenAISettings(transport="webrtc")) == ["providers.openai.transport"]
+    assert refused(speech, OpenAISettings(transport="webrtc", sideband=True)) == []
+
+
+def test_a_call_knows_by_itself_what_was_heard() -> None:
+    can = capabilities_of(SpeechSettings(), OpenAISettings(transport="webrtc"), {})
+    assert can.truncation is Truncation.SERVER
+    assert (can.input_formats, can.output_format) == ((PCM16_24K,), PCM16_24K)
