@@ -21,8 +21,12 @@ from bridge.http_api.pages import Pages, find_web
 from bridge.http_api.tokens import SECRET_VARIABLE, SHORTEST_SECRET, Caller, Tokens, sign_page
 from bridge.lanes.telemetry import Snapshot
 from bridge.transports.livekit_room.token import sign_participant
+from bridge.transports.webrtc_call import WebRtcCall
+from bridge.transports.webrtc_call.call import check_offer
 from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
+from providers.webrtc.ice import resolve
+from providers.webrtc.settings import ResolvedIceServer
 
 __all__ = ["Serving", "call_secret", "choices", "page_address", "serve_problems"]
 
@@ -86,8 +90,30 @@ def serve_problems(config: Config, environ: Mapping[str, str]) -> list[ConfigErr
     for place, name in enumerate(config.serve.providers):
         if name not in PROVIDERS:
             found.append(ConfigError(f"serve.providers[{place}]", name, f"there is: {', '.join(PROVIDERS)}"))
+    try:
+        ice_servers(config, environ)
+    except ConfigError as problem:
+        found.append(problem)
     if find_spec("aiohttp") is None:
         found.append(ConfigError("aiohttp", "", f"not installed: {_MEND_EXTRA}"))
+    return found
+
+
+def ice_servers(config: Config, environ: Mapping[str, str]) -> tuple[ResolvedIceServer, ...]:
+    """The STUN and TURN servers of direct calls, with their passwords. Raises: `ConfigError`."""
+    try:
+        return resolve(config.webrtc.ice_servers, environ)
+    except ValueError as error:
+        raise ConfigError(
+            "webrtc.ice_servers", [list(one.urls) for one in config.webrtc.ice_servers], str(error)
+        ) from None
+
+
+def _for_browsers(server: ResolvedIceServer) -> dict[str, Any]:
+    """As `RTCIceServer` has it. Whoever may call may use the relay, so its password is told to him."""
+    found: dict[str, Any] = {"urls": list(server.urls)}
+    if server.credential:
+        found |= {"username": server.username, "credential": server.credential}
     return found
 
 
@@ -119,12 +145,13 @@ class Serving:
         self._made_up = given is None
         self.default = config.provider
         self.choices: Sequence[Choice] = choices(config, environ)
-        self.direct = False
+        self.direct = find_spec("aiortc") is not None
         self.video = False
-        self.ice_servers: Sequence[Mapping[str, Any]] = ()
+        self._servers = ice_servers(config, environ)
+        self.ice_servers: Sequence[Mapping[str, Any]] = [_for_browsers(server) for server in self._servers]
         self.livekit = all(environ.get(name, "").strip() for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
         settings = config.serve
-        desk = CallDesk(self, settings, Tokens(self._secret), Admission(10.0))
+        desk = CallDesk(self, settings, Tokens(self._secret), Admission(config.webrtc.max_calls))
         from bridge.http_api.server import ApiServer
 
         folder = find_web() if settings.page else None
@@ -173,10 +200,19 @@ class Serving:
     # ---------------------------------------------------------------------------------------------- for the desk
 
     def check_offer(self, offer_sdp: str) -> None:
-        raise NotImplementedError
+        check_offer(offer_sdp)
 
     def direct_call(self, call: str, caller: Caller, provider: str) -> DirectCall:
-        raise NotImplementedError
+        model = next((choice.model for choice in self.choices if choice.name == provider), "")
+        return WebRtcCall(
+            self._config.webrtc,
+            identity=caller.identity,
+            name=caller.name,
+            call=call,
+            provider=provider,
+            model=model,
+            ice_servers=self._servers,
+        )
 
     def begin(self, call: str, transport: DirectCall, provider: str, ended: Callable[[], None]) -> None:
         model, config, stand_ins = self._model(provider)

@@ -10,6 +10,7 @@ from msgspec import Meta
 from bridge.facade import CallConfig
 from bridge.http_api.settings import ServeSettings
 from bridge.transports.livekit_room.settings import LiveKitSettings
+from bridge.transports.webrtc_call.settings import DirectCallSettings
 from providers.catalog import PROVIDERS
 from providers.settings import ConnectionSettings, SpeechSettings
 
@@ -40,6 +41,7 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     speech: SpeechSettings = SpeechSettings()
     connection: ConnectionSettings = ConnectionSettings()
     livekit: LiveKitSettings = LiveKitSettings()
+    webrtc: DirectCallSettings = DirectCallSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
     providers: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -50,7 +52,6 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, provider=provider)
 
     def secret_variables(self) -> frozenset[str]:
-        """Environment variables that hold the providers' keys."""
-        return frozenset(
-            variable for name, own in self.providers.items() for variable in PROVIDERS[name].secrets_for(own)
-        )
+        """Environment variables that hold the providers' keys, and the passwords of TURN servers."""
+        keys = {variable for name, own in self.providers.items() for variable in PROVIDERS[name].secrets_for(own)}
+        return frozenset(keys | {server.credential_env for server in self.webrtc.ice_servers if server.credential_env})

@@ -79,15 +79,7 @@ from providers.contract import (
 
 __all__ = ["Conversation", "ConversationEvent", "ConversationSettings", "ConversationStats"]
 
-ConversationEvent = (
-    SessionEvent
-    | RoomEvent
-    | PlayoutEvent
-    | LocalSpeechStarted
-    | LocalSpeechStopped
-    | InterruptRequested
-    | ToolAnswered
-)
+ConversationEvent = SessionEvent | RoomEvent | PlayoutEvent | LocalSpeechStarted | LocalSpeechStopped | ToolAnswered
 
 
 class Conversation:

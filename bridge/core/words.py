@@ -125,6 +125,10 @@ class TextReceived(msgspec.Struct, frozen=True):
     text: str
 
 
+class InterruptRequested(msgspec.Struct, frozen=True, gc=False):
+    """The application, or the caller by a button, wants silence now, whatever the reply's policy says."""
+
+
 class VoiceHeard(msgspec.Struct, frozen=True):
     """Somebody's client receives the agent's voice: what is said from now on is heard."""
 
@@ -162,6 +166,7 @@ RoomEvent = (
     | AudioUnmuted
     | EarlyAudio
     | TextReceived
+    | InterruptRequested
     | VoiceHeard
     | RoomReconnecting
     | StillHeard
@@ -243,10 +248,6 @@ class LocalSpeechStopped(msgspec.Struct, frozen=True, gc=False):
     """Our own voice activity detection heard the end."""
 
     participant: ParticipantId | None = None
-
-
-class InterruptRequested(msgspec.Struct, frozen=True, gc=False):
-    """The application wants silence now, whatever the reply's policy says."""
 
 
 class ToolAnswered(msgspec.Struct, frozen=True):

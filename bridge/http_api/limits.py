@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.core.budget import Budget
 from bridge.http_api.refusal import Refused
 
 __all__ = ["OfferGate"]
@@ -12,25 +13,18 @@ class OfferGate:
 
     def __init__(self, per_s: float, in_flight: int) -> None:
         self.refused = 0
-        self._per_s = per_s
-        self._deep = max(1.0, 2 * per_s)
-        self._left = self._deep
-        self._filled_at: float | None = None
+        self._budget = Budget(per_s)
         self._limit = in_flight
         self._in_flight = 0
 
     def enter(self, now: float) -> None:
         """One offer more; `leave` when it is answered. Raises: `Refused`."""
-        if self._filled_at is not None:
-            self._left = min(self._deep, self._left + (now - self._filled_at) * self._per_s)
-        self._filled_at = now
-        if self._in_flight >= self._limit or self._left < 1.0:
+        if self._in_flight >= self._limit or not self._budget.take(now):
             self.refused += 1
-            wait_s = max(1.0, (1.0 - self._left) / self._per_s)
+            wait_s = max(1.0, self._budget.wait_s)
             raise Refused(
                 429, "too_many_offers", "too many calls are being begun", "wait a moment", retry_after_s=wait_s
             )
-        self._left -= 1.0
         self._in_flight += 1
 
     def leave(self) -> None:

@@ -48,7 +48,7 @@ OF_PROVIDERS = {
     "bridge.audio": {"signal"},
     "bridge.conversation": {"contract"},
     "bridge.sessions": {"contract", "errors", "signal"},
-    "bridge.transports": {"signal"},
+    "bridge.transports": {"signal", "webrtc"},
     "bridge.lanes": {"contract", "errors", "health", "retry", "signal"},
     "bridge.facade": {"contract", "errors", "health", "signal"},
     "bridge.config": {"catalog", "errors", "settings"},
@@ -56,7 +56,7 @@ OF_PROVIDERS = {
     "bridge.diagnosis": {"catalog", "errors", "settings"},
     "bridge.cli": {"catalog", "errors"},
     "bridge.demo": {"contract", "signal"},
-    "bridge.serve": {"catalog", "contract"},
+    "bridge.serve": {"catalog", "contract", "webrtc"},
     "bridge.emulate": {"catalog", "emulators", "errors", "scripted.scenario"},
 }
 """What each part of the bridge may import from `providers`: the catalog is for those who choose a model by name, the
