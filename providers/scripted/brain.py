@@ -96,7 +96,6 @@ class Brain:
         that is resumed, if one is."""
         self.scenario = scenario
         self.manners = manners or Manners()
-        self.modality = modality
         self.memory = memory or Memory()
         self.hearing = Hearing(input_rate_hz, scenario.vad, scenario.session.heard_limit_s)
         self.barge_in = scenario.barge_in
@@ -119,6 +118,15 @@ class Brain:
         self._last_turn: Turn | None = None
 
     # ------------------------------------------------------------------------------------------------------ state
+
+    @property
+    def modality(self) -> Literal["audio", "text"]:
+        """Of the replies from here on."""
+        return "text" if self._mouth.written else "audio"
+
+    @modality.setter
+    def modality(self, modality: Literal["audio", "text"]) -> None:
+        self._mouth.written = modality == "text"
 
     @property
     def open_reply(self) -> int | None:

@@ -79,10 +79,11 @@ class Mouth:
         turn_done: Literal["playback", "generation"],
     ) -> None:
         self.reply: Reply | None = None
+        self.written = written
+        """Replies from here on are text."""
         self._scenario = scenario
         self._agenda = agenda
         self._memory = memory
-        self._written = written
         self._waits_for_playback = turn_done == "playback" and scenario.mode != "duplex"
         # Shared objects, not callbacks into the mind: those would be a cycle, which only the collector frees.
         self._hearing = hearing
@@ -119,7 +120,7 @@ class Mouth:
         )
         reply.utterance = utterance
         reply.started_at = at
-        if self._written:
+        if self.written:
             reply.pieces = schedule_written(utterance.text, scenario.pace)
         else:
             words = scenario.transcripts.output and bool(utterance.text)
@@ -143,7 +144,7 @@ class Mouth:
         if not reply.alive:
             return
         reply.generating = False
-        if self._written:
+        if self.written:
             self._agenda.did(Written(reply.number, "", True))
         elif reply.line.text:
             self._agenda.did(Words(reply.number, "", True))
@@ -185,7 +186,7 @@ class Mouth:
         assert reply.utterance is not None, "a reply has parts only once it has an utterance"
         if piece.delta:
             reply.line.text += piece.delta
-            self._agenda.did((Written if self._written else Words)(reply.number, piece.delta))
+            self._agenda.did((Written if self.written else Words)(reply.number, piece.delta))
             return
         pcm = reply.utterance.pcm[piece.first : piece.last].tobytes()
         self.sound(reply, pcm, piece.speech_ms, late=late)

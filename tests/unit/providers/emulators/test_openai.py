@@ -207,6 +207,7 @@ async def test_a_typed_turn_is_answered_in_writing() -> None:
         await talk.connection.response.create()
         assert (await talk.until("response.output_text.done"))["text"] == "Hello there."
         await talk.until("response.done")
+        assert talk.speech() == b"" and "response.output_audio_transcript.delta" not in talk.types()
 
 
 async def test_manual_turns_wait_for_commit_and_request() -> None:
