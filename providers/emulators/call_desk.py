@@ -11,7 +11,7 @@ import msgspec
 
 from providers.emulators.connection import Connection, EmulatorStats
 from providers.emulators.http_post import Answer
-from providers.emulators.wire import CallEnd, CallVendor, Refusal, UpgradeRequest
+from providers.emulators.wire import CallEnd, CallOffer, CallVendor, Refusal, UpgradeRequest
 
 if TYPE_CHECKING:
     from providers.emulators.call_carrier import CallCarrier
@@ -113,7 +113,7 @@ class CallDesk:
             return msgspec.structs.replace(asked, call=offer)
 
         try:
-            connection = await server.admit(request, check)
+            connection = await server.admit(msgspec.structs.replace(request, call=CallOffer("", {})), check)
             if not isinstance(connection, Connection):
                 answer(connection)
                 return

@@ -23,7 +23,8 @@ _KEPT_HEADERS = frozenset({"retry-after", "content-type"})
 class Recorder:
     """A `Watcher` of an emulator; a proxy calls `begin`, `message` and `end` itself.
 
-    A file that cannot be written is given up and told; the connection goes on.
+    A file that cannot be written is given up and told; the connection goes on. Calls over WebRTC are not recorded:
+    their sound is not in their messages, and a replay could not play it.
     """
 
     def __init__(
@@ -95,6 +96,9 @@ class Recorder:
     # ------------------------------------------------------------------------------------------------------ watching
 
     def opened(self, connection: Connection) -> None:
+        if connection.request.call is not None:
+            self._tell(f"connection {connection.number} is not recorded: it is a call over WebRTC")
+            return
         self.begin(connection.number, connection.request, connection.opened_at)
 
     def passed(self, message: Message) -> None:
@@ -108,6 +112,8 @@ class Recorder:
         self.end(connection.number, sender, code, connection.close_reason, connection.closed_at)
 
     def refused(self, number: int, request: UpgradeRequest, refusal: Refusal) -> None:
+        if request.call is not None:
+            return
         self.begin(number, request, 0.0)
         self.turned_away(number, refusal.status, refusal.body, dict(refusal.headers), 0.0)
 

@@ -86,7 +86,7 @@ class UpgradeRequest(msgspec.Struct, frozen=True):
     """Names in lower case."""
     secure: bool
     call: CallOffer | None = None
-    """A call is asked for, not a WebSocket."""
+    """A call is asked for, not a WebSocket. Empty until the vendor has looked at the offer."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
