@@ -181,22 +181,34 @@ def serve(host: str | None, port: int | None, config_file: Path | None, provider
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="WAV to write what was heard to.")
 @click.option("--room", default="demo", show_default=True, help="Name of the room.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7880, show_default=True, help="Of the server; 0: any.")
+@click.option(
+    "--page-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0: any."
+)
+@click.option("--direct", is_flag=True, help="Without a livekit-server: the page's direct call alone.")
 @_config_option
 @_provider_option
 @_told
 def demo(
-    say: Path | None, save: Path | None, room: str, port: int, config_file: Path | None, provider: str | None
+    say: Path | None,
+    save: Path | None,
+    room: str,
+    port: int,
+    page_port: int,
+    direct: bool,
+    config_file: Path | None,
+    provider: str | None,
 ) -> int:
-    """Start a livekit-server, put the model into a room, and say how to talk with it.
+    """Open a page to talk with the model, and put it into a room of a livekit-server, too.
 
-    With --say or --save a participant in a process of its own talks instead, and the command ends when the answer has
-    been heard. The offline model answers unless the configuration or --provider names another.
+    Where there is no livekit-server, the page calls directly. With --say or --save a participant in a process of its
+    own talks instead, and the command ends when the answer has been heard. The offline model answers unless the
+    configuration or --provider names another.
     """
     from bridge.app import run
     from bridge.demo.run import Demo
 
     config = _read(config_file, provider, room)
-    show = Demo(config, os.environ, port=port, say=say, save=save, tell=click.echo)
+    show = Demo(config, os.environ, port=port, page_port=page_port, direct=direct, say=say, save=save, tell=click.echo)
     run(show.run, show.stop)
     return 0
 

@@ -182,14 +182,15 @@ class Serving:
             counting.cancel()
         self._log_counters()
 
-    def invitation(self) -> str:
-        """What to tell whoever has started this. The page's token is shown only where nobody else could make one."""
+    def invitation(self, *, show_token: bool = False) -> str:
+        """What to tell whoever has started this. The page's token is shown where nobody else could make one, or where
+        it is asked for: output is often kept."""
         address = self.server.address
         if not self._has_page:
             return f"serving calls at {address}/api/calls"
-        if not self._made_up:
+        if not self._made_up and not show_token:
             return f"serving at {address}; `roombridge token --page` prints the page's address with its token"
-        return f"open {self.address_with_token()} in a browser"
+        return f"open {self.address_with_token()} in a browser, and talk"
 
     def address_with_token(self) -> str:
         """The page's address with a token of its own."""

@@ -1,4 +1,4 @@
-"""`roombridge demo`: a real livekit-server, the model in a room, and a person or a WAV to talk with it."""
+"""`roombridge demo`: the page, a livekit-server with the model in a room, and a person or a WAV to talk with it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlencode
 
 import msgspec
 import numpy as np
 
-from bridge.app import Process, make_model, make_room, make_stand_ins
+from bridge.app import Ended, Process, make_model, make_room, make_stand_ins
 from bridge.config import Config
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.words import AgentState
 from bridge.demo.person import Person, PersonError
 from bridge.demo.server import LocalServer, ServerNotFound, ServerNotReady
+from bridge.serve import Serving
+from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
 from providers.signal import wav
 
@@ -38,6 +42,8 @@ _LOUD = 10 ** (-45 / 20) * 32768
 class Demo:
     """One demonstration. `run` returns when it is over; `stop` ends it politely.
 
+    Where there is no livekit-server to be had, or none is wanted, the page's direct call is offered alone.
+
     Raises from `run`: `ConfigError` before anything is started, `BridgeError` for what fails later. Nothing that was
     started is left running, however it ends.
     """
@@ -48,13 +54,18 @@ class Demo:
         environ: Mapping[str, str],
         *,
         port: int,
+        page_port: int = 8080,
+        direct: bool = False,
         say: Path | None,
         save: Path | None,
         tell: Callable[[str], None],
     ) -> None:
+        """Args: port is the livekit-server's; direct wants none."""
         self._config = config
         self._environ = environ
         self._port = port
+        self._page_port = page_port
+        self._direct = direct
         self._say = say
         self._save = save
         self._tell = tell
@@ -71,22 +82,90 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix="roombridge-") as folder:
             speech = self._speech(Path(folder))
             model = make_model(self._config, self._environ)
-            server = LocalServer(port=self._free_port())
             try:
-                async with server, asyncio.TaskGroup() as group:
-                    watch = group.create_task(_watch(server), name="demo:server")
-                    call = group.create_task(self._call(server, model), name="demo:call")
-                    if speech is None and self._save is None:
-                        self._invite(server, model)
+                async with AsyncExitStack() as stack:
+                    server = await self._server(stack)
+                    if speech is not None or self._save is not None:
+                        assert server is not None, "who is to talk needs a room"
+                        await self._show(server, model, speech, Path(folder))
                     else:
-                        await self._talk(server, speech, Path(folder))
-                        self.stop()
-                    await call
-                    watch.cancel()
+                        await self._offer(server, model)
             except (ServerNotFound, ServerNotReady) as error:
                 raise BridgeError(str(error)) from error
             except BaseExceptionGroup as failed:
                 raise _why(failed) from None
+
+    async def _server(self, stack: AsyncExitStack) -> LocalServer | None:
+        """A livekit-server, started. None: there is none, and the direct call will do."""
+        talks = self._say is not None or self._save is not None
+        if self._direct:
+            if talks:
+                raise ConfigError("--direct", "", "means nothing with --say and --save, which need a room")
+            return None
+        try:
+            return await stack.enter_async_context(LocalServer(port=self._free_port(self._port)))
+        except ServerNotFound as error:
+            # A server that was named and is not there is a mistake; none at all is not.
+            if talks or self._environ.get("LIVEKIT_SERVER_BIN") or _no_page() is not None:
+                raise
+            self._tell(f"{error}\nno LiveKit rooms, then: the direct call needs no server")
+            return None
+
+    async def _show(self, server: LocalServer, model: SpeechModel, speech: Path | None, folder: Path) -> None:
+        """A participant talks, and the command ends when it has been answered."""
+        async with self._process.open(), asyncio.TaskGroup() as group:
+            watch = group.create_task(_watch(server), name="demo:server")
+            call = group.create_task(self._call(server, model), name="demo:call")
+            await self._talk(server, speech, folder)
+            self.stop()
+            await call
+            watch.cancel()
+
+    async def _offer(self, server: LocalServer | None, model: SpeechModel) -> None:
+        """The page and the room, until stopped."""
+        async with AsyncExitStack() as stack:
+            page = self._page(server)
+            if page is not None:
+                await stack.enter_async_context(page.server)
+            await stack.enter_async_context(self._process.open())
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            if page is not None:
+                self._tell(page.invitation(show_token=True))
+            if server is None:
+                self._tell("Ctrl-C ends it")
+                await self._stopped.wait()
+                return
+            watch = group.create_task(_watch(server), name="demo:server")
+            call = group.create_task(self._call(server, model), name="demo:call")
+            self._invite(server, model)
+            await call
+            watch.cancel()
+
+    def _page(self, server: LocalServer | None) -> Serving | None:
+        """The page and its API. Every model whose key is there may be chosen: this is for whoever has started it."""
+        missing = _no_page()
+        if missing is not None:
+            self._tell(f"without the page: {missing}")
+            return None
+        config, environ = self._config, dict(self._environ)
+        for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "LIVEKIT_TOKEN"):
+            environ.pop(name, None)
+        if server is not None:
+            livekit = msgspec.structs.replace(config.livekit, url=server.url)
+            config = msgspec.structs.replace(config, livekit=livekit)
+            environ |= {"LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
+        with_keys = [
+            name
+            for name, provider in PROVIDERS.items()
+            if not provider.secrets or any(environ.get(secret, "").strip() for secret in provider.secrets)
+        ]
+        serve = msgspec.structs.replace(
+            config.serve,
+            host="127.0.0.1",
+            port=self._free_port(self._page_port),
+            providers=config.serve.providers or tuple(dict.fromkeys((*config.providers, *with_keys))),
+        )
+        return Serving(msgspec.structs.replace(config, serve=serve), environ, self._process, tell=self._tell)
 
     async def _call(self, server: LocalServer, model: SpeechModel) -> None:
         # The demo outlives whoever leaves the room.
@@ -95,9 +174,11 @@ class Demo:
         environ = {"LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
         room = make_room(config, environ)
         stand_ins = make_stand_ins(config, self._environ)
-        for ended in await self._process.serve({livekit.room: (room, model, config, stand_ins)}):
-            if ended.error is not None:
-                raise ended.error
+        over: asyncio.Queue[Ended] = asyncio.Queue(1)
+        self._process.start(livekit.room, room, model, config, stand_ins, ended=over.put_nowait)
+        ended = await over.get()
+        if ended.error is not None:
+            raise ended.error
         if not self._stopped.is_set():
             raise BridgeError("the call ended before the demo did; see the log above")
 
@@ -107,7 +188,7 @@ class Demo:
         meet = "https://meet.livekit.io/custom?" + urlencode({"liveKitUrl": server.url, "token": token})
         does = "it repeats what it hears" if model.name == "scripted" else model.capabilities.model
         self._tell(
-            f"the model {model.name} ({does}) is in room {room}; talk to it from any LiveKit client:\n"
+            f"the model {model.name} ({does}) is in room {room}, too; talk to it from any LiveKit client:\n"
             f"  URL    {server.url}\n"
             f"  token  {token}\n"
             f"a browser on this machine: {meet}\n"
@@ -186,16 +267,25 @@ class Demo:
         wav.write(ready, np.concatenate([lead_in, sound]), _PERSON_RATE_HZ)
         return ready
 
-    def _free_port(self) -> int:
-        if self._port:
+    def _free_port(self, port: int) -> int:
+        """This port, or 0 (any) when another program listens there."""
+        if port:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind(("127.0.0.1", self._port))
+                    probe.bind(("127.0.0.1", port))
                 except OSError:
-                    self._tell(f"port {self._port} is taken; using a free one")
+                    self._tell(f"port {port} is taken; using a free one")
                     return 0
-        return self._port
+        return port
+
+
+def _no_page() -> str | None:
+    """Why there is no page; None: there is."""
+    for name in ("aiohttp", "aiortc"):
+        if find_spec(name) is None:
+            return f"{name} is not installed; pip install 'roombridge[webrtc]'"
+    return None
 
 
 async def _watch(server: LocalServer) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ CLEAN |= {name: os.environ[name] for name in ("LIVEKIT_SERVER_BIN",) if name in 
 
 @contextmanager
 def demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "bridge.cli", "demo", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "bridge.cli", "demo", "--port", "0", "--page-port", "0", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=CLEAN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -48,9 +49,13 @@ def children(process: subprocess.Popen[str], name: str, wait_s: float = 20.0) ->
     raise AssertionError(f"no child like {name} in {wait_s:g} s")
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def line_with(words: str, process: subprocess.Popen[str]) -> str:
+    """The first line of its output that holds these words; fails at the end of the output."""
     assert process.stdout is not None
-    return process.stdout.readline()
+    for line in process.stdout:
+        if words in line:
+            return line
+    raise AssertionError(f"nothing said of {words!r}")
 
 
 def test_a_wav_is_answered_and_saved(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_a_wav_is_answered_and_saved(tmp_path: Path) -> None:
 
 def test_a_server_that_dies_ends_the_demo_with_a_clear_error() -> None:
     with demo() as process:
-        assert "is in room demo" in first_line(process)
+        assert line_with("is in room demo", process)
         started = psutil.Process(process.pid).children(True)
         (server,) = children(process, "livekit-server")
         server.kill()
@@ -79,7 +84,7 @@ def test_a_server_that_dies_ends_the_demo_with_a_clear_error() -> None:
 
 def test_a_server_that_dies_while_a_wav_is_said_is_named_as_the_reason(tmp_path: Path) -> None:
     with demo("--say", str(QUESTION), "--save", str(tmp_path / "answer.wav")) as process:
-        assert "saying" in first_line(process)
+        assert line_with("saying", process)
         (server,) = children(process, "livekit-server")
         started = psutil.Process(process.pid).children(True)
         server.kill()
@@ -93,9 +98,22 @@ def test_a_server_that_dies_while_a_wav_is_said_is_named_as_the_reason(tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_demo_in_order(number: signal.Signals) -> None:
     with demo() as process:
-        assert "talk to it from any LiveKit client" in first_line(process)
+        assert line_with("talk to it from any LiveKit client", process)
         started = psutil.Process(process.pid).children(True)
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert not any(child.is_running() for child in started)
+
+
+def test_without_a_server_the_page_calls_directly() -> None:
+    with demo("--direct") as process:
+        address = line_with("open http://127.0.0.1:", process).split()[1]
+        assert "#token=" in address
+        assert psutil.Process(process.pid).children(True) == []
+        with urllib.request.urlopen(address.partition("#")[0], timeout=5) as page:
+            assert b"<title>roombridge</title>" in page.read()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert address.partition("=")[2] not in errors

@@ -55,7 +55,7 @@ OF_PROVIDERS = {
     "bridge.app": {"catalog", "contract", "errors", "health"},
     "bridge.diagnosis": {"catalog", "errors", "settings"},
     "bridge.cli": {"catalog", "errors"},
-    "bridge.demo": {"contract", "signal"},
+    "bridge.demo": {"catalog", "contract", "signal"},
     "bridge.serve": {"catalog", "contract", "webrtc"},
     "bridge.emulate": {"catalog", "emulators", "errors", "scripted.scenario"},
 }
