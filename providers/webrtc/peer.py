@@ -115,6 +115,7 @@ class Peer:
         self._encoder: OpusEncoder | None = None
         self._jitter: JitterBuffer | None = None
         self._stream: rtp.ReceiverCount | None = None
+        self._stray: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_wall_s = datetime.now(UTC).timestamp()
         self._began_at = self._loop.time()
@@ -239,6 +240,11 @@ class Peer:
         if self._wire is not None:
             self._wire.mute(muted)
 
+    def flush_received(self) -> None:
+        """What has come and was not given to `audio_received` yet never will be."""
+        if self._jitter is not None:
+            self._jitter.flush()
+
     def queued_ms(self, now: float) -> float:
         """Audio that was given and not yet sent."""
         return self._audio_bytes * 500 / self.settings.send_rate_hz
@@ -316,8 +322,9 @@ class Peer:
         assert pacer is not None and encoder is not None and wire is not None and jitter is not None
         now = self._loop.time()
         for _ in range(pacer.due(now)):
+            due_at = pacer.next_at()  # what is received plays on the schedule too, not when we woke up
             self._send_packet(pacer, encoder, wire)
-            frame = jitter.pull(now)
+            frame = jitter.pull(due_at)
             if frame is not None:
                 self._user.audio_received(frame.tobytes(), now)
             if self._reason is not None:
@@ -363,11 +370,20 @@ class Peer:
         except ValueError:
             self._stats.bad_packets += 1
             return
-        self._stats.packets_received += 1
         stream = self._stream
-        if stream is None or stream.ssrc != packet.ssrc:
-            if stream is not None:
-                self._stats.stream_changes += 1
+        if stream is not None and stream.ssrc != packet.ssrc:
+            # One stray packet changes nothing; two in a row are a new stream, and the old one is over.
+            before, self._stray = self._stray, packet.ssrc
+            if before != packet.ssrc:
+                self._stats.bad_packets += 1
+                return
+            self._stats.stream_changes += 1
+            if self._jitter is not None:
+                self._jitter.restart()
+            stream = None
+        self._stray = None
+        self._stats.packets_received += 1
+        if stream is None:
             stream = self._stream = rtp.ReceiverCount(packet.ssrc, packet.sequence)
         stream.add(packet.sequence, packet.timestamp, now)
         if self._jitter is not None and packet.payload:

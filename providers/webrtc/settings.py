@@ -38,6 +38,11 @@ class JitterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Never more than this on purpose: what comes later counts as lost."""
     start_delay_ms: int = 40
     """Until the jitter is known."""
+    max_held_ms: int = 2_000
+    """Speech that a stall of the network delivered late and all at once: so much is kept, and played a little faster
+    until the delay is back. The oldest beyond it is dropped."""
+    rest_after_ms: int = 1_000
+    """No packet for so long: the stream rests, nothing is played until the next one."""
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
