@@ -285,6 +285,7 @@ class VendorWire(ABC):
     def closed(self, code: int, reason: str, now: float) -> None:
         self.now = now
         self.hung_up = True
+        self.played_ms = _nothing_played
         self._timers.clear()
         if self.brain is not None:
             self.brain.end()
