@@ -310,6 +310,7 @@ class SessionKeeper:
         """Replace the leading session."""
         before, change = self.sessions.board.leader, self._rollover.pending
         assert before is not None and change is not None, "a change was due"
+        self._search.replaces()
         model = self._search.model
         way, by_handle = self._way(model)
         log.info(
@@ -324,10 +325,9 @@ class SessionKeeper:
                 await self._find_leader(standby)
             return
         if way is Way.STANDBY:
-            thread = self._lead.thread(by_handle)
             self._count_change(forced)
             await self._lead.end(before)
-            await self._find_leader(standby, thread)
+            await self._find_leader(standby)
         else:
             await self._overlap(model, standby, by_handle, forced=forced)
 
@@ -390,6 +390,7 @@ class SessionKeeper:
     async def _go_to_sleep(self) -> None:
         leader = self.sessions.board.leader
         assert leader is not None, "somebody led"
+        self._search.replaces()
         log.info("nobody speaks: the model session is closed call=%s session=%d", self._name, leader)
         self.stats.idle_closed += 1
         self._asleep = True
@@ -399,8 +400,8 @@ class SessionKeeper:
 
     # ------------------------------------------------------------------------------------------------ the lead
 
-    async def _find_leader(self, standby: Standby | None = None, thread: Thread | None = None) -> None:
-        found = await self._search.find(standby, thread)
+    async def _find_leader(self, standby: Standby | None = None) -> None:
+        found = await self._search.find(standby)
         if found is not None:
             self._give_lead(found.number, found.thread, resumed=found.by_handle)
 

@@ -59,6 +59,12 @@ class LeaderSearch:
         """Of the next session: the one wished for, or the one of the call."""
         return self._wishes.model or self._succession.model
 
+    def replaces(self) -> None:
+        """The session that leads is about to be replaced on purpose. If it has lasted, earlier trouble is over: the
+        next failure is a first one."""
+        if self._has_lasted():
+            self._succession.backoff.succeeded()
+
     async def after(self, lost: Closed) -> None:
         """Wait where the lost session had hardly begun. Raises: what it was lost for, when the patience is over."""
         cause = lost.error
@@ -66,7 +72,7 @@ class LeaderSearch:
             self._succession.health_of(self._succession.model).failed(cause, self._now())
             self._to_next_model(cause)
             return
-        if self._now() - self._lead.since >= _HOLDS_AFTER_S:
+        if self._has_lasted():
             self._succession.backoff.succeeded()
             return
         self._lead.handle.lost_soon()
@@ -78,7 +84,7 @@ class LeaderSearch:
         elif self._succession.backoff.failures > 1:  # one loss is mended at once: the room is waiting
             await asyncio.sleep(delay_s)
 
-    async def find(self, standby: Standby | None = None, thread: Thread | None = None) -> Found | None:
+    async def find(self, standby: Standby | None = None) -> Found | None:
         """Try as long as the retry policy allows, each model of the list in turn: resume if there is a handle, else
         start fresh with what was said. None: somebody leads, or the call ends.
 
@@ -90,8 +96,7 @@ class LeaderSearch:
                 self._lead.handle.forget()
             by_handle = bool(self._lead.handle.value) and model.capabilities.resumption
             try:
-                told = thread or self._lead.thread(by_handle)
-                number = await self._lead.open(model, told, standby, by_handle=by_handle)
+                number = await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
             except ResumeRefused as problem:
                 if not by_handle:
                     self._to_next_model(problem)  # of a fresh session there is nothing to refuse
@@ -105,8 +110,9 @@ class LeaderSearch:
                     await self._sessions.close(number)
                     return None
                 self._succession.model = model
-                return Found(number, thread or self._lead.thread(by_handle), by_handle)
-            standby = thread = None
+                # As things stand now: somebody may have spoken up while nobody heard him.
+                return Found(number, self._lead.thread(by_handle), by_handle)
+            standby = None
         return None
 
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
@@ -131,6 +137,9 @@ class LeaderSearch:
             "call goes on with another model call=%s from=%s to=%s: %s",
             self._name, given_up.name, self._succession.model.name, problem,
         )  # fmt: skip
+
+    def _has_lasted(self) -> bool:
+        return self._now() - self._lead.since >= _HOLDS_AFTER_S
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -7,9 +7,7 @@ import asyncio
 import pytest
 
 from bridge.lanes import leader_search
-from providers.contract import (
-    SessionStart,
-)
+from providers.contract import GoAway, SessionStart
 from providers.errors import (
     ProviderError,
     ProviderRejected,
@@ -18,7 +16,7 @@ from providers.errors import (
 )
 from providers.retry import RetryPolicy
 from tests.fakes.fake_time import in_fake_time
-from tests.fakes.hand_model import HandModel, HandSession
+from tests.fakes.hand_model import HandModel, HandSession, HandStandby
 from tests.fakes.kept_call import GONE, RESUMES, hands_out, kept_call, until
 from tests.fakes.lanes import SAID
 
@@ -70,6 +68,50 @@ async def test_a_session_that_held_makes_the_next_loss_a_first_one(monkeypatch: 
             await at_work.leads(number)
             at_work.model.session.dies(GONE)
         await at_work.leads(6)
+        assert at_work.ended == []
+
+
+class SetupsFail(HandModel):
+    """Connections that are dialled ahead come to nothing, and so does the next attempt."""
+
+    async def stand_by(self) -> HandStandby:
+        standby = await super().stand_by()
+        if len(self.standbys) == 1:
+            self.refuse = [GONE, GONE]
+        return standby
+
+
+@in_fake_time
+@pytest.mark.parametrize("handle", [False, True], ids=["overlap", "standby"])
+async def test_trouble_of_long_ago_does_not_count_when_a_planned_change_fails(handle: bool) -> None:
+    model = SetupsFail(RESUMES)
+    model.refuse = [GONE]
+    async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=5)) as at_work:
+        await at_work.leads(2)
+        await asyncio.sleep(600)
+        if handle:
+            hands_out(model.session, "a")
+        at_work.model.session.emit(GoAway(2, 60.0))
+        await until(lambda: at_work.sessions.board.leader not in (None, 2))
+        assert at_work.ended == [] and model.refuse == []
+        model.session.dies(GONE)  # at once: the only failure of these ten minutes, or the third
+        led = at_work.sessions.board.leader
+        await until(lambda: at_work.sessions.board.leader not in (None, led))
+        assert at_work.ended == []
+
+
+@in_fake_time
+async def test_trouble_of_long_ago_does_not_count_when_a_call_wakes() -> None:
+    model = HandModel()
+    model.refuse = [GONE]
+    quick = RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=5)
+    async with kept_call(model, retry=quick, idle_s=60.0) as at_work:
+        await at_work.leads(2)
+        await asyncio.sleep(61)
+        assert at_work.fast.dozes
+        model.refuse = [GONE]
+        at_work.keeper.wake()
+        await at_work.leads(4)
         assert at_work.ended == []
 
 
