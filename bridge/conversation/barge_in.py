@@ -41,8 +41,9 @@ class BargeInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     min_speech_ms: Annotated[int, Meta(ge=0, le=5000)] = 200
     """Local detection: a breath is no interruption; speech must last this long, ms."""
     away_min_speech_ms: Annotated[int, Meta(ge=0, le=5000)] = 60
-    """While no model session hears the room, local detection interrupts even without `local`, or nobody would: speech
-    must have lasted this long, ms. A detector needs `vad.onset_ms` of it in any case."""
+    """While no model session hears the room, or what sounds was said by an earlier one, local detection interrupts even
+    without `local`, or nobody would: speech must have lasted this long, ms. A detector needs `vad.onset_ms` of it in
+    any case."""
     greeting_guard_ms: Annotated[int, Meta(ge=0, le=10_000)] = 400
     """Local detection: not in the first part of the first reply, until the caller's echo canceller has settled, ms."""
     text: bool = True

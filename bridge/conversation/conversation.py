@@ -101,7 +101,7 @@ class Conversation:
         self.capabilities = capabilities
         """Of the leading session; assign when the lead changes."""
         self.away = False
-        """The session that led is gone and no other leads yet; assign. Local speech interrupts in its place."""
+        """No session leads, or what sounds was made by an earlier one; assign. Local speech interrupts in its place."""
         self.ledger = Ledger(settings.ledger_entries, self.stats, settings.memory)
         self.memory = ProviderMemory(settings.memory, self.stats)
         """What the leading session remembers beyond what was heard."""

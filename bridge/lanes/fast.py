@@ -186,6 +186,7 @@ class FastLane:
             self._after_playout(now)
             return
         self._note(event)
+        leader.ended = leader.ended or isinstance(event, Closed)
         self._handle(event, now)
         if isinstance(event, GenerationComplete | TurnComplete) and self._conversation.results_settled:
             self._control.results_settled(event.session)
@@ -196,6 +197,7 @@ class FastLane:
         """What others than the conversation must know."""
         match event:
             case ReplyStarted(reply_id=reply_id):
+                self._stand_in(False)
                 self.hearing.reply_started(reply_id)
                 self._control.turn_began()
             case GenerationComplete(reply_id=reply_id):
@@ -233,6 +235,8 @@ class FastLane:
         if self._dozes and self.hearing.skip_silence():
             self._control.wake()
         if self._leader is not None:
+            if self.speech.away and self._quiet(now):
+                self._stand_in(False)
             self._watch_leader(self._leader, now)
         if self._drain.is_awaited and self._quiet(now):
             self._drain.room_is_quiet(now)
@@ -266,15 +270,14 @@ class FastLane:
         """This session leads from now on. A new leader goes on where the last one was left, or where `rewind` said."""
         feed = self._feeds[number]
         before, self._leader = self._leader, feed
-        self._drain.news_at = self._now()
-        self.speech.away = self._conversation.away = False
+        now = self._drain.news_at = self._now()
+        # Of what still sounds it knows nothing: to interrupt that is nothing to it, and it may not even tell.
+        self._stand_in(before is not feed and not self._quiet(now))
         self.hear(hearing)
         self.stats.frames_out += self.hearing.catch_up()
         now = self._now()
         if before is not None and before is not feed:
-            # Of what it was saying, no more will come to the room.
-            passed_on = Closed(before.number, 1000, "the lead was passed on")
-            self._handle(passed_on, now)
+            self._ends(before, "the lead was passed on", now)
             self.orders.leader_gone()
         self._conversation.capabilities = feed.session.capabilities
         ready = SessionReady(number, feed.session.id, resumed=feed.resumed)
@@ -303,12 +306,13 @@ class FastLane:
             feed.stop_listening()
         self.hearing.forget(number)
         if self._leader is feed:
+            now = self._now()
+            self._ends(feed, "it is closed", now)
             self._leader = None
             self.orders.leader_gone()
             self._conversation.away = True
             speech = self.speech.stand_in()
             if speech is not None:
-                now = self._now()
                 self._handle(speech, now)
 
     def interrupt(self) -> None:
@@ -403,6 +407,18 @@ class FastLane:
 
     def _now(self) -> float:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+
+    def _ends(self, feed: SessionFeed, reason: str, now: float) -> None:
+        """Of what this session was saying, no more will come to the room."""
+        if not feed.ended:
+            feed.ended = True
+            self._handle(Closed(feed.number, 1000, reason), now)
+
+    def _stand_in(self, on: bool) -> None:
+        """Local speech interrupts in the model's place: nobody leads, or who leads has not made what sounds."""
+        if on is not self.speech.away:
+            self.speech.away = self._conversation.away = on
+            self.speech.tune()
 
     def _is_stalled(self, now: float) -> bool:
         """The leader was told to speak, and has told us nothing at all since."""

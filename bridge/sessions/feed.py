@@ -29,6 +29,8 @@ class SessionFeed:
         self.number = session.number
         self.resumed = False
         """It goes on by the handle of an earlier session, with what that one remembered."""
+        self.ended = False
+        """The conversation knows that nothing more will come of it."""
         self.format = accepted[0]
         self._bus = bus
         self._quality = quality

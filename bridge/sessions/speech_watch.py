@@ -24,7 +24,7 @@ class SpeechWatch:
         self.always = always
         self.vad = make_vad() if always else None
         self.away = False
-        """The session that led is gone, and no other leads yet."""
+        """The session that led is gone, and no other leads yet or what it has said still sounds; then call `tune`."""
         self.warm = False
         """That is about to happen."""
         self._make_vad = make_vad

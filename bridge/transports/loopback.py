@@ -162,6 +162,15 @@ class LoopbackRoom:
             at = sound.starts_at + self.capabilities.output_format.duration_ms(len(sound.audio)) / 1000
         return bytes(out)
 
+    def silent_since(self) -> float:
+        """When the last sound ended, on the clock; now, while something sounds; -inf when nothing ever did."""
+        now = self._now()
+        heard = [sound for sound in self._sounds if sound.starts_at < now]
+        if not heard:
+            return float("-inf")
+        lasts_s = self.capabilities.output_format.duration_ms(len(heard[-1].audio)) / 1000
+        return min(now, heard[-1].starts_at + lasts_s)
+
     # inside
 
     def _now(self) -> float:

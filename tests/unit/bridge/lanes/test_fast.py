@@ -473,6 +473,48 @@ async def test_once_a_session_leads_again_our_ears_hear_out_the_speech_and_close
     assert silent_after_ms(call) == 1000
 
 
+async def test_who_leads_by_now_does_not_know_what_an_earlier_session_has_said_so_we_listen_for_interruptions() -> None:
+    call = await Call(local_barge_in=False).start()
+    await deaf_in_mid_reply(call)
+    call.lane.remove_session(1)
+    second = call.lead(2)
+    assert silent_after_ms(call) <= 80
+    call.beats(20)
+    assert not call.lane.speech.away
+    second.says("r2", b"\1\0" * 24_000 * 5)
+    call.speaks(700, level=0)
+    assert silent_after_ms(call) == 1000, "it tells by itself when its own speech is interrupted"
+
+
+def stands_in(call: Call) -> bool:
+    """Asked anew, which a type checker would not expect of an attribute."""
+    return call.lane.speech.away
+
+
+async def test_once_the_speech_of_an_earlier_session_is_over_only_the_model_interrupts(call: Call) -> None:
+    first = call.lead(1)
+    first.says("r1", b"\1\0" * 24_000)
+    call.beats(100)
+    second = call.lead(2)
+    assert stands_in(call)
+    call.beats(1500)
+    assert not stands_in(call)
+    second.says("r2", b"\1\0" * 24_000 * 5)
+    call.beats(100)
+    assert silent_after_ms(call) == 1000
+
+
+async def test_a_reply_whose_session_is_closed_in_its_midst_is_known_to_be_broken_off(call: Call) -> None:
+    first = call.lead(1)
+    first.says("r1", b"\1\0" * 24_000, done=False)
+    call.beats(100)
+    call.lane.remove_session(1)
+    assert call.lane.loose_ends().reply_broken_off
+    call.beats(1500)
+    assert call.playout.stats.unfinished_replies == 0, "its end was told"
+    assert call.lane._conversation.stats.sessions_ended == 1
+
+
 async def test_what_was_said_while_no_session_led_reaches_the_next_one_once(call: Call) -> None:
     first = call.lead(1)
     call.speaks(200, level=11)
