@@ -35,6 +35,7 @@ export class LiveKitCall extends Call {
     } catch {
       throw new Problem("livekit_client_missing");
     }
+    this._sdk.setLogLevel("warn");
     try {
       await this._join();
     } catch (error) {

@@ -352,6 +352,7 @@ class RoomCall:
             "states_unconfirmed": text.states_unconfirmed,
             "chat_refused": incoming.chat_refused,
             "chat_cut": incoming.chat_cut,
+            "commands_refused": incoming.commands_refused,
             "early_audio_refused": incoming.early_refused,
             "early_audio_cut": incoming.early_cut,
             "early_audio_late": self._held.late,

@@ -1,4 +1,4 @@
-"""What people send to the agent beside their voice: typed messages, and speech recorded before it came."""
+"""What people send to the agent beside their voice: typed messages, commands, and speech recorded before it came."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from livekit import rtc
 
-from bridge.core.words import ParticipantId, RoomEvent, TextReceived
+from bridge.core.words import InterruptRequested, ParticipantId, RoomEvent, TextReceived
 from bridge.transports.livekit_room.early import EarlyAudioError, EarlyFormat, mono
 from bridge.transports.livekit_room.held import HeldSpeech
 from bridge.transports.livekit_room.settings import LiveKitSettings
 
-__all__ = ["CHAT_TOPIC", "PRE_CONNECT_TOPIC", "Incoming"]
+__all__ = ["CHAT_TOPIC", "COMMANDS_TOPIC", "PRE_CONNECT_TOPIC", "Incoming"]
 
 CHAT_TOPIC = "lk.chat"
+COMMANDS_TOPIC = "roombridge.commands"
 PRE_CONNECT_TOPIC = "lk.agent.pre-connect-audio-buffer"
 _READERS = 16
 """Streams that may be read at once in one room. One more is refused and counted."""
 _READ_TIMEOUT_S = 10.0
+_COMMAND_LIMIT = 256
+"""Longest command, characters."""
 
 _log = logging.getLogger(__name__)
 
 _JOIN_GRACE_S = 3.0
+
+
+class _Interrupt(msgspec.Struct, frozen=True, tag_field="type", tag="interrupt"):
+    """Silence, please: what a button says, where a voice would be a turn."""
+
+
+_command = msgspec.json.Decoder(_Interrupt)
 
 
 class Incoming:
@@ -42,6 +53,7 @@ class Incoming:
         the live speech of somebody behind his recording, and tells both."""
         self.chat_refused = 0
         self.chat_cut = 0
+        self.commands_refused = 0
         self.early_refused = 0
         self.early_cut = 0
         self._settings = settings
@@ -55,11 +67,14 @@ class Incoming:
         """Before the room is joined, so that nothing sent at once is missed."""
         if self._settings.chat:
             room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
+        if self._settings.commands:
+            room.register_text_stream_handler(COMMANDS_TOPIC, self._on_command)
         if self._settings.pre_connect_audio:
             room.register_byte_stream_handler(PRE_CONNECT_TOPIC, self._on_early)
 
     def unregister(self, room: rtc.Room) -> None:
         room.unregister_text_stream_handler(CHAT_TOPIC)
+        room.unregister_text_stream_handler(COMMANDS_TOPIC)
         room.unregister_byte_stream_handler(PRE_CONNECT_TOPIC)
 
     def forget(self) -> None:
@@ -76,6 +91,15 @@ class Incoming:
         else:
             self._reading += 1
             self._spawn(self._read_chat(reader, who), "chat")
+
+    def _on_command(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        who = ParticipantId(identity)
+        if self._reading >= _READERS or self._admits(who) is False:
+            self.commands_refused += 1
+            reader.close()
+        else:
+            self._reading += 1
+            self._spawn(self._read_command(reader, who), "command")
 
     def _on_early(self, reader: rtc.ByteStreamReader, identity: str) -> None:
         who = ParticipantId(identity)
@@ -118,6 +142,26 @@ class Incoming:
             reader.close()
         if text.strip():
             self._tell(TextReceived(who, text))
+
+    async def _read_command(self, reader: rtc.TextStreamReader, who: ParticipantId) -> None:
+        text = ""
+        try:
+            if not await self._admitted(who):
+                self.commands_refused += 1
+                return
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                async for piece in reader:
+                    text += piece
+                    if len(text) > _COMMAND_LIMIT:
+                        break
+            _command.decode(text[: _COMMAND_LIMIT + 1])
+        except (TimeoutError, ConnectionError, ValueError):  # of msgspec, too: a ValueError
+            self.commands_refused += 1
+            return
+        finally:
+            self._reading -= 1
+            reader.close()
+        self._tell(InterruptRequested())
 
     async def _read_early(self, reader: rtc.ByteStreamReader, who: ParticipantId) -> None:
         recording = b""

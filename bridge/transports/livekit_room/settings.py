@@ -76,6 +76,8 @@ class LiveKitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Publish tool calls (name and state only) and how soon each turn was answered (`roombridge.events`)."""
     chat: bool = True
     """Hear typed messages (`lk.chat`)."""
+    commands: bool = True
+    """Obey the buttons of a page (`roombridge.commands`): whoever is heard may silence the agent."""
     chat_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     """Longest typed message, characters. What follows is cut and counted."""
     pre_connect_audio: bool = True

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.core.words import EarlyAudio, ParticipantId, RoomEvent, TextReceived
+from bridge.core.words import EarlyAudio, InterruptRequested, ParticipantId, RoomEvent, TextReceived
 from bridge.transports.livekit_room import incoming as incoming_module
 from bridge.transports.livekit_room.held import HeldSpeech
-from bridge.transports.livekit_room.incoming import CHAT_TOPIC, PRE_CONNECT_TOPIC, Incoming
+from bridge.transports.livekit_room.incoming import CHAT_TOPIC, COMMANDS_TOPIC, PRE_CONNECT_TOPIC, Incoming
 from bridge.transports.livekit_room.settings import LiveKitSettings
 
 
@@ -152,6 +152,31 @@ async def test_too_many_streams_at_once_are_refused() -> None:
     assert len(bench.told) == 17
 
 
+async def test_a_button_silences_the_agent() -> None:
+    bench = Bench()
+    reader = Reader('{"type": "int', 'errupt"}')
+    await bench.receive(COMMANDS_TOPIC, reader)
+    assert bench.told == [InterruptRequested()]
+    assert reader.closed
+
+
+@pytest.mark.parametrize(
+    "text", ["", "interrupt", "[]", '{"type": "explode"}', '{"type": "interrupt"' + " " * 300 + "}"]
+)
+async def test_what_is_no_command_is_refused_and_counted(text: str) -> None:
+    bench = Bench()
+    reader = Reader(text)
+    await bench.receive(COMMANDS_TOPIC, reader)
+    assert (bench.told, bench.incoming.commands_refused, reader.closed) == ([], 1, True)
+
+
+async def test_strangers_command_nothing_and_a_setting_forbids_it_to_all() -> None:
+    bench = Bench()
+    await bench.receive(COMMANDS_TOPIC, Reader('{"type": "interrupt"}'), who="stranger")
+    assert (bench.told, bench.incoming.commands_refused) == ([], 1)
+    assert COMMANDS_TOPIC not in Bench(commands=False).room.handlers
+
+
 async def test_early_speech_comes_at_our_rate_in_mono() -> None:
     bench = Bench(input_rate_hz=24_000)
     tone = (np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000) * 8000).astype("<i2")
@@ -223,7 +248,7 @@ async def test_an_empty_recording_is_no_event() -> None:
 
 
 def test_what_is_off_is_not_registered() -> None:
-    bench = Bench(chat=False, pre_connect_audio=False)
+    bench = Bench(chat=False, commands=False, pre_connect_audio=False)
     assert bench.room.handlers == {}
     bench.incoming.unregister(bench.room)
 
