@@ -21,8 +21,9 @@ class OpenAICallWire(OpenAIWire):
     """As `OpenAIWire`, but for what is different in a call: speech is played in real time out of a buffer of the
     service's, `output_audio_buffer.*` tell of it, and an interrupted item is truncated where the playback was.
 
-    The session is the request's. `session.created` comes when the data channel is open, after the scenario's
-    `setup_delay_ms`; with it the mind starts. What the client says before waits.
+    The session is the request's. If that sets anything up, the mind starts with `session.created`, which comes
+    `setup_delay_ms` after the data channel opened, and what the client says before waits. If it only names the model,
+    `session.created` comes at once, and the client's first event sets the session up, as over a WebSocket.
     """
 
     def __init__(
@@ -43,16 +44,20 @@ class OpenAICallWire(OpenAIWire):
         """How often the client sent `input_audio_buffer.append`, which it should not in a call: it mixes."""
         self.playback = Playback()
         self._apply(request.call.session)
+        self._is_set_up = bool(request.call.session.keys() - {"type", "model"})
         self._pump_at: float | None = None
         self._barged_in = False
-        self._held = []
+        self._held = []  # until `session.created` was sent
         self._calls = {} if calls is None else calls
         self._calls[self.call_id] = self
 
     # ------------------------------------------------------------------------------------------------------ the client
 
     def on_open(self) -> None:
-        self.later(self.scenario.session.setup_delay_ms / 1000, self._begin)
+        if self._is_set_up:
+            self.later(self.scenario.session.setup_delay_ms / 1000, self._begin)
+        else:
+            self._begin()
 
     def on_close(self, code: int, reason: str) -> None:
         self._calls.pop(self.call_id, None)
@@ -65,7 +70,8 @@ class OpenAICallWire(OpenAIWire):
         held, self._held = self._held or [], None
         self.ready = True
         self.send(self.introduction(), "session.created")
-        self._start()
+        if self._is_set_up:
+            self._start()
         for message in held:
             self.on_message(message)
 

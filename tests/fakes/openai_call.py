@@ -33,11 +33,17 @@ def voice(duration_ms: int, seed: int = 1) -> Int16Array:
 
 
 def likeness(heard: Int16Array, sound: Int16Array) -> float:
-    """Correlation of `sound` with that stretch of `heard` that fits it best; 0 when it is too short."""
-    if len(heard) < len(sound):
+    """How much of `sound` is in what was heard: the median over its pieces of 100 ms of the correlation where each fits
+    best. Where a jitter buffer had to stretch time by a packet, what follows is as much itself as before."""
+    pieces = [sound[first : first + 2400] for first in range(0, max(1, len(sound) - 1200), 2400)]
+    return float(np.median([_fit(heard, piece) for piece in pieces]))
+
+
+def _fit(heard: Int16Array, piece: Int16Array) -> float:
+    if len(heard) < len(piece):
         return 0.0
-    size = 1 << (len(heard) + len(sound)).bit_length()
-    long, short = heard.astype(np.float64), sound.astype(np.float64)
+    size = 1 << (len(heard) + len(piece)).bit_length()
+    long, short = heard.astype(np.float64), piece.astype(np.float64)
     product = np.fft.irfft(np.fft.rfft(long, size) * np.conj(np.fft.rfft(short, size)), size)
     place = int(np.argmax(product[: len(long) - len(short) + 1]))
     part = long[place : place + len(short)]

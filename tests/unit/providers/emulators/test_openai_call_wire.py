@@ -191,13 +191,27 @@ def test_the_session_of_the_request_is_the_first_one() -> None:
     )
 
 
-def test_the_setup_takes_its_time_and_what_is_said_before_waits() -> None:
-    script = Script(Scenario(session=Session(setup_delay_ms=300), greeting=Text(text="Hello")))
+GREETED = Scenario(session=Session(setup_delay_ms=300), greeting=Text(text="Hello"))
+
+
+def test_a_request_that_sets_the_session_up_is_taken_in_before_it_is_created() -> None:
+    script = Script(GREETED, instructions="at once")
     script.sends("session.update", session={"type": "realtime", "instructions": "later"})
     assert script.types() == []
     script.passes(400)
     assert script.types()[:3] == ["session.created", "response.created", "rate_limits.updated"]
+    assert script.events[0]["session"]["instructions"] == "at once"
     assert script.newest("session.updated")["session"]["instructions"] == "later"
+
+
+def test_a_request_that_only_names_the_model_is_set_up_by_the_first_event() -> None:
+    script = Script(GREETED)
+    script.passes(1000)
+    assert script.types() == ["session.created"]
+    script.sends("session.update", session={"type": "realtime", "instructions": "now"})
+    assert script.types() == ["session.created"]
+    script.passes(400)
+    assert script.types()[:3] == ["session.created", "session.updated", "response.created"]
 
 
 def test_appended_audio_mixes_and_is_counted() -> None:
@@ -273,7 +287,7 @@ def test_whoever_joins_is_introduced_and_speaks_for_the_call() -> None:
 
 
 def test_sound_before_the_session_is_there_is_not_heard() -> None:
-    script = Script(Scenario(session=Session(setup_delay_ms=300)))
+    script = Script(Scenario(session=Session(setup_delay_ms=300)), instructions="be brief")
     script.hears(SPEECH[:4800])
     assert script.wire.mind.hearing.now_ms == 0
     script.passes(300)
