@@ -23,6 +23,8 @@ __all__ = ["INTERRUPT_ANSWER_S", "GeminiProtocol"]
 # Our own interrupt is acknowledged by `interrupted` some 70 ms later. Without it the reply is called dead all the same.
 INTERRUPT_ANSWER_S = 2.0
 
+_IMAGE_IS_NEWS_MS = 6000.0
+"""So long after it was sent an image still shows what a typed turn is about; later the camera may be off."""
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 _AUDIO_END = b'"}}}'
 _encode = msgspec.json.encode
@@ -51,6 +53,7 @@ class GeminiProtocol:
         self._stream_open = False
         self._activity_open = False
         self._image: dict[str, str] | None = None
+        self._image_age_ms = 0.0  # by the audio sent since
         self._interrupt_by: float | None = None
         self._interrupting: str | None = None
 
@@ -192,6 +195,10 @@ class GeminiProtocol:
                 raise SettingRefused("format", format.encoding.value, "Gemini takes pcm16 only")
             self._format, self._audio_start = format, _audio_start(format.rate_hz)
         self._stream_open = True
+        if self._image is not None:
+            self._image_age_ms += format.duration_ms(len(audio))
+            if self._image_age_ms > _IMAGE_IS_NEWS_MS:
+                self._image = None
         return self._audio_start + pybase64.b64encode(audio) + _AUDIO_END
 
     def end_input(self) -> None:
@@ -222,12 +229,13 @@ class GeminiProtocol:
             self._queue({"realtimeInput": {"activityEnd": {}}})
 
     def send_image(self, image: bytes, mime_type: str) -> None:
-        """One still. It is kept for the next typed turn too, which would not see it otherwise."""
+        """One still. It is kept for a typed turn soon after, too, which would not see it otherwise."""
         if not self._rules.video:
             raise SettingRefused("image", mime_type, f"{self._plan.own.model} takes no images")
         if mime_type not in _IMAGE_TYPES:
             raise SettingRefused("image", mime_type, f"send one of {', '.join(_IMAGE_TYPES)}")
         self._image = {"mimeType": mime_type, "data": pybase64.b64encode(image).decode("ascii")}
+        self._image_age_ms = 0.0
         self._queue({"realtimeInput": {"video": self._image}})
 
     def send_text(self, text: str, *, respond: bool = True) -> None:
@@ -235,7 +243,7 @@ class GeminiProtocol:
         if not self._rules.speech:
             raise SettingRefused("text", "...", f"{self._plan.own.model} takes audio only")
         parts: list[dict[str, Any]] = [{"text": text}]
-        if self._image is not None:
+        if self._image is not None and respond:
             parts.insert(0, {"inlineData": self._image})
             self._image = None
         elif respond and self._rules.nudged and text.strip():

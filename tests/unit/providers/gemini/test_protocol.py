@@ -472,6 +472,18 @@ def test_a_typed_turn_is_asked_once_and_carries_the_last_image() -> None:
     assert messages[3] == {"realtimeInput": {"text": " "}}
 
 
+def test_an_image_of_long_ago_is_not_repeated_and_a_note_never_carries_one() -> None:
+    core = opened()
+    core.send_image(b"jpg", "image/jpeg")
+    core.send_text("a note", respond=False)
+    for _ in range(310):
+        core.encode_audio(bytes(640), PCM16_16K)
+    core.send_text("what is it?")
+    _, note, typed = sent(core)
+    assert note["clientContent"]["turns"][0]["parts"] == [{"text": "a note"}]
+    assert typed == {"realtimeInput": {"text": "what is it?"}}
+
+
 def test_interrupt_asks_for_no_answer_and_does_nothing_when_idle() -> None:
     core = opened()
     core.interrupt(1.0)
