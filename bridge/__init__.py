@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bridge.conversation.barge_in import BargeInPolicy
     from bridge.conversation.entries import Line, ToolUse, TranscriptLine
     from bridge.conversation.summary import Summarize, SummaryWork
-    from bridge.core.commands import Command, FlushPlayout, RunTool, ShowActivity, ShowCaption, ShowState
+    from bridge.core.commands import Command, FlushPlayout, RunTool, SendImage, ShowActivity, ShowCaption, ShowState
     from bridge.core.errors import BridgeError, ConfigError, ModelFailed, RoomError, RoomInUse, RoomRejected
     from bridge.core.tool import Tool, ToolError
     from bridge.core.words import AgentState, Caption, EndReason, ParticipantId, ToolActivity, TurnTimeline
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bridge.transports.contract import Transport
     from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
     from bridge.transports.loopback import LoopbackRoom
+    from bridge.video.settings import VideoSettings
 
 __all__ = [
     "AgentState",
@@ -44,6 +45,7 @@ __all__ = [
     "RoomInUse",
     "RoomRejected",
     "RunTool",
+    "SendImage",
     "ShowActivity",
     "ShowCaption",
     "ShowState",
@@ -56,6 +58,7 @@ __all__ = [
     "TranscriptLine",
     "Transport",
     "TurnTimeline",
+    "VideoSettings",
     "load",
     "make_model",
     "make_room",
@@ -68,7 +71,7 @@ _HOMES = {
     "bridge.conversation.barge_in": "BargeInPolicy",
     "bridge.conversation.entries": "Line ToolUse TranscriptLine",
     "bridge.conversation.summary": "Summarize SummaryWork",
-    "bridge.core.commands": "Command FlushPlayout RunTool ShowActivity ShowCaption ShowState",
+    "bridge.core.commands": "Command FlushPlayout RunTool SendImage ShowActivity ShowCaption ShowState",
     "bridge.core.errors": "BridgeError ConfigError ModelFailed RoomError RoomInUse RoomRejected",
     "bridge.core.tool": "Tool ToolError",
     "bridge.core.words": "AgentState Caption EndReason ParticipantId ToolActivity TurnTimeline",
@@ -76,6 +79,7 @@ _HOMES = {
     "bridge.transports.contract": "Transport",
     "bridge.transports.livekit_room": "LiveKitRoom LiveKitSettings",
     "bridge.transports.loopback": "LoopbackRoom",
+    "bridge.video.settings": "VideoSettings",
 }
 """Where each name lives. It is loaded when it is first asked for, so that importing this package costs nothing."""
 

@@ -77,8 +77,16 @@ def model_problems(config: Config, environ: Mapping[str, str], serves: Collectio
     would be called and never answered.
     """
     provider = PROVIDERS[config.provider]
-    refused = provider.problems(config.speech, config.providers[config.provider], environ, config.connection)
+    own = config.providers[config.provider]
+    refused = provider.problems(config.speech, own, environ, config.connection)
+    blind: list[ConfigError] = []
+    if config.video.sources and not refused:
+        can = provider.capabilities(config.speech, own, environ)
+        if not can.video:
+            mend = f"{can.model} ({provider.name}) takes no images: choose another model, or empty it"
+            blind.append(ConfigError("video.sources", ", ".join(config.video.sources), mend))
     return [
+        *blind,
         *(ConfigError(problem.field, problem.value, problem.mend) for problem in refused),
         *(ConfigError(f"speech.tools.{tool.name}", tool.name, _NO_FUNCTION) for tool in config.speech.tools
           if tool.name not in serves),

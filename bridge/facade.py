@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
@@ -25,19 +25,24 @@ from bridge.conversation.entries import TranscriptLine
 from bridge.conversation.ledger import Ledger
 from bridge.conversation.recall import Recall
 from bridge.conversation.summary import Summarize
+from bridge.conversation.turns import Floor
 from bridge.core.commands import Command, Respond, SendText
 from bridge.core.errors import ConfigError, RoomInUse
 from bridge.core.tool import Tool
-from bridge.core.words import AgentState, EndReason, ParticipantId
+from bridge.core.words import AgentState, EndReason, ParticipantId, VideoSource
 from bridge.lanes.control import ControlLane
 from bridge.lanes.fast import FastLane
 from bridge.lanes.pulse import Pulse
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.summaries import Summaries
 from bridge.lanes.telemetry import Snapshot, Telemetry, counters_of
+from bridge.lanes.video import VideoLane
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.tape import Tape
-from bridge.transports.contract import Transport
+from bridge.transports.contract import Transport, VideoTransport
+from bridge.video.jpeg import pillow_problem
+from bridge.video.settings import VideoSettings, VideoSourceName
+from bridge.video.watching import Watching
 from providers.contract import ModelSession, SessionStart, SpeechModel, TurnDetector
 from providers.health import HealthBook
 from providers.signal.formats import AudioFormat, Encoding
@@ -50,6 +55,8 @@ log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _FRAME_MS = 20
+_SPEAKS_S = 1.0
+"""Whoever was heard so short a while ago is speaking."""
 _UNFLUSHABLE_LEAD_MS = 60.0
 _NOBODY_LISTENS = {EndReason.ROOM_DELETED, EndReason.REMOVED, EndReason.DISCONNECTED, EndReason.ROOM_EMPTY}
 
@@ -61,6 +68,7 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     conversation: ConversationSettings = ConversationSettings()
     mixer: MixerSettings = MixerSettings()
     playout: PlayoutSettings = PlayoutSettings()
+    video: VideoSettings = VideoSettings()
     vad: VadSettings = VadSettings(threshold_dbfs=-42.0, margin_db=9.0, onset_ms=60, silence_ms=600)
     """Local voice activity detection: for `barge_in` by local speech, and for models without their own."""
 
@@ -143,6 +151,7 @@ class RoomBridge:
             ended=self._end,
             published=self._publish,
         )
+        watching = Watching(self.config.video)
         self._fast = FastLane(
             room=room,
             mixer=self._mixer,
@@ -155,8 +164,20 @@ class RoomBridge:
             listens_itself=self._listens_itself(),
             frame_bytes=self._bus.size(_FRAME_MS),
             control=self._control,
+            watching=watching,
         )
-        self._pulse = Pulse(_FRAME_MS / 1000, self._fast.beat)
+        self._video: VideoLane | None = None
+        if capabilities.video:
+            self._video = VideoLane(
+                name,
+                room=cast(VideoTransport, room),
+                settings=self.config.video,
+                watching=watching,
+                model=self._fast,
+                user_speaks=self._user_speaks,
+            )
+        self._check_sources(self.config.video.sources)
+        self._pulse = Pulse(_FRAME_MS / 1000, self._fast.beat if self._video is None else self._beat)
 
     # ------------------------------------------------------------------------------------------------ one call
 
@@ -275,6 +296,19 @@ class RoomBridge:
 
         return stop
 
+    def watch(self, sources: Iterable[VideoSourceName]) -> None:
+        """Show the model stills of these (`camera`, `screen`) from now on and of no others; nothing: it sees nothing,
+        and no video is received. `[video]` says how often.
+
+        Raises: `ConfigError` when the room carries no video, the model or a stand-in takes no images, or the extra
+        `video` is not installed; `ValueError` for another word. Nothing has changed then.
+        """
+        names = tuple(sources)
+        chosen = [VideoSource(name) for name in names]
+        self._check_sources(names)
+        if self._video is not None:
+            self._video.switch(chosen)
+
     async def open_session(self, model: SpeechModel | None = None, start: SessionStart | None = None) -> int:
         """Open another session beside the leading one, of the same model or another; returns its number.
 
@@ -348,6 +382,30 @@ class RoomBridge:
 
     # ------------------------------------------------------------------------------------------------- inside
 
+    def _beat(self, now: float) -> None:
+        assert self._video is not None, "a room without video beats without it"
+        self._fast.beat(now)
+        self._video.beat(now)
+
+    def _user_speaks(self, now: float) -> bool:
+        return self._conversation.floor in (Floor.USER, Floor.BOTH) or self._fast.last_speech.within(_SPEAKS_S, now)
+
+    def _check_sources(self, sources: Iterable[VideoSourceName]) -> None:
+        wanted = ", ".join(sources)
+        if not wanted:
+            return
+        if self._video is None:
+            raise ConfigError(
+                "video.sources", wanted, f"a {self.room.capabilities.name} room carries no video: empty it"
+            )
+        for model in (self.model, *self.stand_ins):
+            if not model.capabilities.video:
+                mend = f"{model.capabilities.model} takes no images: choose another model, or empty it"
+                raise ConfigError("video.sources", wanted, mend)
+        problem = pillow_problem()
+        if problem is not None:
+            raise ConfigError("video.sources", wanted, problem)
+
     async def _open_room(self) -> None:
         try:
             self._fast.room_open = False
@@ -361,6 +419,8 @@ class RoomBridge:
         try:
             self._fast.end()
             self._over = True
+            if self._video is not None:
+                self._video.close()
             if self._summaries is not None:
                 self._summaries.stop()
             await self._control.close()
@@ -419,6 +479,8 @@ class RoomBridge:
         yield from counters_of("playout", self._playout.stats)
         if self._paced is not None:
             yield from counters_of("pace", self._paced.stats)
+        if self._video is not None:
+            yield from counters_of("video", self._video.stats)
         yield from counters_of("conversation", self._conversation.stats)
         yield from counters_of("turns", self._fast.activities.timelines.stats)
         yield from counters_of("first_words", self._tape.stats)

@@ -104,10 +104,9 @@ def ice_servers(config: Config, environ: Mapping[str, str]) -> tuple[ResolvedIce
     try:
         return resolve(config.webrtc.ice_servers, environ)
     except ValueError as error:
-        # It says `ice_servers[0].urls = 'x': what to do`, or leaves the value out.
-        what, _, mend = str(error).partition(": ")
-        field, _, value = what.partition(" = ")
-        raise ConfigError(f"webrtc.{field}", value.strip("'"), mend) from None
+        raise ConfigError(
+            "webrtc.ice_servers", [list(one.urls) for one in config.webrtc.ice_servers], str(error)
+        ) from None
 
 
 def _for_browsers(server: ResolvedIceServer) -> dict[str, Any]:

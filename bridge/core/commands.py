@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bridge.core.words import Activity, AgentState, Caption, EndReason, ParticipantId
+from bridge.core.words import Activity, AgentState, Caption, EndReason, ImageCaptured, ParticipantId
 from providers.contract import ToolCall
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "InterruptModel",
     "Respond",
     "RunTool",
+    "SendImage",
     "SendText",
     "ShowActivity",
     "ShowCaption",
@@ -106,6 +107,12 @@ class SendText(msgspec.Struct, frozen=True, gc=False):
     respond: bool = True
 
 
+class SendImage(msgspec.Struct, frozen=True, gc=False):
+    """Let the model see this still: `session.send_image(image, mime_type)`. Without a leading session it is dropped."""
+
+    captured: ImageCaptured
+
+
 class EndCall(msgspec.Struct, frozen=True, gc=False):
     """The call is over."""
 
@@ -125,5 +132,6 @@ Command = (
     | CancelTools
     | Respond
     | SendText
+    | SendImage
     | EndCall
 )

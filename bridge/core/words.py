@@ -18,6 +18,7 @@ __all__ = [
     "EarlyAudio",
     "EndReason",
     "Heard",
+    "ImageCaptured",
     "InterruptRequested",
     "LocalSpeechStarted",
     "LocalSpeechStopped",
@@ -40,6 +41,9 @@ __all__ = [
     "ToolState",
     "TurnTimeline",
     "Underrun",
+    "VideoOffered",
+    "VideoSource",
+    "VideoWithdrawn",
     "VoiceHeard",
 ]
 
@@ -129,6 +133,27 @@ class InterruptRequested(msgspec.Struct, frozen=True, gc=False):
     """The application, or the caller by a button, wants silence now, whatever the reply's policy says."""
 
 
+class VideoSource(StrEnum):
+    """What a video track shows."""
+
+    CAMERA = "camera"
+    SCREEN = "screen"
+
+
+class VideoOffered(msgspec.Struct, frozen=True):
+    """A video track of this participant could be watched. Nothing of it is received before `Transport.look_at`."""
+
+    participant: ParticipantId
+    source: VideoSource
+    track_id: str
+
+
+class VideoWithdrawn(msgspec.Struct, frozen=True):
+    """It can be watched no more: unpublished, switched off, or its owner is gone. Telling it twice does no harm."""
+
+    track_id: str
+
+
 class VoiceHeard(msgspec.Struct, frozen=True):
     """Somebody's client receives the agent's voice: what is said from now on is heard."""
 
@@ -167,6 +192,8 @@ RoomEvent = (
     | EarlyAudio
     | TextReceived
     | InterruptRequested
+    | VideoOffered
+    | VideoWithdrawn
     | VoiceHeard
     | RoomReconnecting
     | StillHeard
@@ -186,6 +213,19 @@ class Caption(msgspec.Struct, frozen=True, gc=False):
     final: bool
     interrupted: bool = False
     """The agent was cut here; the segment holds only what was heard."""
+
+
+class ImageCaptured(msgspec.Struct, frozen=True, gc=False):
+    """One frame of the track that is watched, as a still that a model takes."""
+
+    participant: ParticipantId
+    source: VideoSource
+    track_id: str
+    image: bytes
+    mime_type: str
+    width: int
+    """As encoded, px."""
+    height: int
 
 
 class ToolState(StrEnum):

@@ -28,6 +28,7 @@ __all__ = ["main"]
 _HEARD_RATE_HZ = 48_000
 _PIECE_MS = 100
 _BITRATE_BPS = 96_000
+_FRAMES_PER_S = 15
 """Well above what speech needs: what is compared after two encodings should differ by the bridge, not by Opus."""
 
 
@@ -65,6 +66,7 @@ class _Person:
         self.format = (0, 0)
         self.listening: set[asyncio.Task[None]] = set()
         self.ears: dict[str, asyncio.Task[None]] = {}
+        self.films: dict[str, tuple[rtc.LocalTrackPublication, asyncio.Task[None]]] = {}
         self.activities: deque[tuple[rtc.TextStreamReader, str]] = deque()
 
     def listen(self) -> None:
@@ -184,6 +186,39 @@ class _Person:
         if isinstance(track, rtc.LocalAudioTrack):
             track.mute() if muted else track.unmute()
 
+    async def film(self, source: str = "camera", width: int = 640, height: int = 360, turned: int = 0) -> None:
+        """Publish a picture of four colours as a `camera` or a `screen`, to be turned by so many degrees clockwise."""
+        video = rtc.VideoSource(width, height, is_screencast=source == "screen")
+        track = rtc.LocalVideoTrack.create_video_track(source, video)
+        shown = {"camera": rtc.TrackSource.SOURCE_CAMERA, "screen": rtc.TrackSource.SOURCE_SCREENSHARE}[source]
+        options = rtc.TrackPublishOptions(source=shown, simulcast=False)
+        publication = await self.room.local_participant.publish_track(track, options)
+        filming = self._spawn(self._film(video, width, height, turned))
+        self.films[source] = publication, filming
+        tell("films", source=source, track=publication.sid)
+
+    async def _film(self, video: rtc.VideoSource, width: int, height: int, turned: int) -> None:
+        frame = rtc.VideoFrame(width, height, rtc.VideoBufferType.RGBA, four_colours(width, height))
+        rotation = rtc.VideoRotation.Value(f"VIDEO_ROTATION_{turned}")
+        try:
+            while True:
+                video.capture_frame(frame, rotation=rotation)
+                await asyncio.sleep(1 / _FRAMES_PER_S)
+        finally:
+            await video.aclose()
+
+    async def unfilm(self, source: str = "camera") -> None:
+        publication, filming = self.films.pop(source)
+        await self.room.local_participant.unpublish_track(publication.sid)
+        filming.cancel()
+        tell("films_no_more", source=source)
+
+    def cover(self, covered: bool, source: str = "camera") -> None:
+        """Switch the camera off or on again, as clients do: the track stays."""
+        track = self.films[source][0].track
+        if isinstance(track, rtc.LocalVideoTrack):
+            track.mute() if covered else track.unmute()
+
     async def chat(self, text: str) -> None:
         await self.room.local_participant.send_text(text, topic="lk.chat")
 
@@ -208,7 +243,9 @@ class _Person:
             await self.room.simulate_scenario(rtc.SimulateScenarioKind.Value(command["scenario"]))
         elif what == "leave":
             self.gone.set()
-        elif what in ("publish", "unpublish", "say", "chat", "early"):
+        elif what in ("cover", "uncover"):
+            self.cover(what == "cover", **command)
+        elif what in ("publish", "unpublish", "say", "chat", "early", "film", "unfilm"):
             await getattr(self, what)(**command)
         else:
             raise ValueError(f"unknown command {what!r}")
@@ -220,6 +257,17 @@ def read_wav(path: str) -> tuple[bytes, int, int]:
         if source.getsampwidth() != 2:
             raise ValueError(f"{path}: {source.getsampwidth() * 8}-bit samples; a WAV of 16-bit samples is needed")
         return source.readframes(source.getnframes()), source.getframerate(), source.getnchannels()
+
+
+def four_colours(width: int, height: int) -> bytes:
+    """RGBA: red and green above blue and white."""
+    picture = np.empty((height, width, 4), np.uint8)
+    top, left = height // 2, width // 2
+    picture[:top, :left] = 220, 30, 30, 255
+    picture[:top, left:] = 30, 200, 30, 255
+    picture[top:, :left] = 30, 30, 220, 255
+    picture[top:, left:] = 240, 240, 240, 255
+    return picture.tobytes()
 
 
 def tell(event: str, **facts: Any) -> None:

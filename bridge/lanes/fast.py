@@ -27,6 +27,7 @@ from bridge.core.commands import (
     InterruptModel,
     Respond,
     RunTool,
+    SendImage,
     SendText,
     ShowActivity,
     ShowCaption,
@@ -49,12 +50,14 @@ from bridge.core.words import (
     RoomReconnecting,
     StillHeard,
     ToolAnswered,
+    VideoOffered,
+    VideoWithdrawn,
     VoiceHeard,
 )
 from bridge.lanes.absence import Absence
 from bridge.lanes.drain import Drain
 from bridge.lanes.fast_ports import ControlPort, FastStats
-from bridge.lanes.model_orders import ModelOrders
+from bridge.lanes.model_orders import ModelOrders, stalled
 from bridge.lanes.mute_watch import MuteWatch
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.hearing import Hearing
@@ -63,6 +66,7 @@ from bridge.sessions.speech_watch import SpeechWatch
 from bridge.sessions.tape import Tape
 from bridge.sessions.thread import Loose
 from bridge.transports.contract import Transport
+from bridge.video.watching import Watching
 from providers.contract import (
     Closed,
     GenerationComplete,
@@ -78,7 +82,6 @@ from providers.contract import (
     TurnComplete,
     TurnDetector,
 )
-from providers.errors import ProviderUnavailable
 from providers.signal.vad import EnergyVad
 
 __all__ = ["FastLane"]
@@ -101,6 +104,7 @@ class FastLane:
         listens_itself: bool,
         frame_bytes: int,
         control: ControlPort,
+        watching: Watching | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.stats = FastStats()
@@ -112,8 +116,9 @@ class FastLane:
         self._conversation = conversation
         self.hearing = Hearing(tape)
         self.speech = SpeechWatch(make_vad, self.hearing, always=listens_itself)
-        self._last_speech = LastSpeech(tape)
-        self.activities = Activities(self._last_speech)
+        self.last_speech = LastSpeech(tape)
+        self.activities = Activities(self.last_speech)
+        self._watching = watching or Watching()
         self._frame_bytes = frame_bytes
         self._control = control
         self._clock = clock
@@ -121,7 +126,7 @@ class FastLane:
         self._rests_at = float("-inf")  # a recording's owner may be heard only later
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
-        self.orders = ModelOrders(control.wake)
+        self.orders = ModelOrders(control.wake, stalled_after_s=conversation.settings.answers.stalled_after_s)
         self._mute = MuteWatch(self.hearing, conversation.settings.answers.silence_wait_s)
         self._spoken_at = float("-inf")
         self._listens = True
@@ -151,6 +156,8 @@ class FastLane:
                 self._mixer.remove(participant)
             case AudioMuted(participant=participant):
                 self._mixer.remove(participant)
+            case VideoOffered() | VideoWithdrawn():
+                self._watching.handle(event)
             case EarlyAudio(pcm=pcm):
                 self._hear_early(pcm, now)
             case RoomReconnecting():
@@ -243,8 +250,8 @@ class FastLane:
 
     def _watch_leader(self, leader: SessionFeed, now: float) -> None:
         """It may be mute: told to speak, or spoken to, and nothing at all comes of it."""
-        if self._is_stalled(now):
-            self.on_session_event(_stalled(leader.number))
+        if self.orders.is_stalled(self._drain.news_at, now):
+            self.on_session_event(stalled(leader.number))
         elif self.orders.unanswered_since is None and self._mute.due(self._drain.news_at, now):
             can = self._conversation.capabilities
             if can.answers_turns and not can.duplex and self._conversation.free:
@@ -420,13 +427,6 @@ class FastLane:
             self.speech.away = self._conversation.away = on
             self.speech.tune()
 
-    def _is_stalled(self, now: float) -> bool:
-        """The leader was told to speak, and has told us nothing at all since."""
-        since = self.orders.unanswered_since
-        if since is None:
-            return False
-        return now - max(since, self._drain.news_at) > self._conversation.settings.answers.stalled_after_s
-
     def _silent(self, now: float) -> bool:
         """Neither side is heard."""
         vad = self.speech.vad
@@ -442,7 +442,7 @@ class FastLane:
         self._carry_out(self._conversation.handle(event, now), now)
 
     def _hear(self, frame: bytes, now: float) -> None:
-        self._last_speech.heard_at = now
+        self.last_speech.heard_at = now
         if self.speech.vad is not None:
             self._watch(self.speech.vad, frame, now)
         self.stats.frames_out += self.hearing.hear(frame)
@@ -496,7 +496,7 @@ class FastLane:
             case ShowActivity(activity=activity):
                 if self._room.capabilities.activities:
                     self._room.show_activity(activity)
-            case TruncateReply() | InterruptModel() | Respond() | SendText():
+            case TruncateReply() | InterruptModel() | Respond() | SendText() | SendImage():
                 self.orders.give(command, self.leading, now)
             case RunTool(call=call):
                 self._control.run_tool(call)
@@ -508,8 +508,3 @@ class FastLane:
             case _:
                 assert_never(command)
         self._control.published(command)
-
-
-def _stalled(number: int) -> Closed:
-    said = "told to speak, and nothing has come of it"
-    return Closed(number, 1006, said, ProviderUnavailable(f"session {number} was {said}"))

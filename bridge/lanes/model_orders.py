@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
-from bridge.core.commands import InterruptModel, Respond, SendText, TruncateReply
-from providers.contract import ModelSession
-from providers.errors import ProviderError, SessionEnded
+from bridge.core.commands import InterruptModel, Respond, SendImage, SendText, TruncateReply
+from providers.contract import Closed, ModelSession
+from providers.errors import ProviderError, ProviderUnavailable, SessionEnded
 
-__all__ = ["ModelOrder", "ModelOrders", "OrderStats"]
+__all__ = ["ModelOrder", "ModelOrders", "OrderStats", "stalled"]
 
 log = logging.getLogger(__name__)
 
 _MOST_DEFERRED = 32
 
-ModelOrder = TruncateReply | InterruptModel | Respond | SendText
+ModelOrder = TruncateReply | InterruptModel | Respond | SendText | SendImage
+
+
+def stalled(number: int) -> Closed:
+    """A session that was told to speak and says nothing has ended, whatever its connection says."""
+    said = "told to speak, and nothing has come of it"
+    return Closed(number, 1006, said, ProviderUnavailable(f"session {number} was {said}"))
 
 
 class OrderStats(msgspec.Struct):
@@ -35,11 +42,13 @@ class OrderStats(msgspec.Struct):
 class ModelOrders:
     """Orders to the leading session. Typed turns and prompts outlive it until a model has begun to answer them."""
 
-    def __init__(self, wanted: Callable[[], None]) -> None:
-        """Args: wanted is called when an order waits though nobody leads."""
+    def __init__(self, wanted: Callable[[], None], *, stalled_after_s: float = math.inf) -> None:
+        """Args: wanted is called when an order waits though nobody leads; a leader that was told to speak may be silent
+        for stalled_after_s."""
         self.stats = OrderStats()
         self.unanswered_since: float | None = None
         """When the leader was told the first of what it has not begun to answer."""
+        self._stalled_after_s = stalled_after_s
         self._wanted = wanted
         self._waiting: deque[Respond | SendText] = deque()
         self._unanswered: deque[Respond | SendText] = deque(maxlen=_MOST_DEFERRED)
@@ -55,6 +64,8 @@ class ModelOrders:
                     session.truncate(reply_id, heard_ms)
                 case InterruptModel():
                     session.interrupt()
+                case SendImage(captured=captured):
+                    session.send_image(captured.image, captured.mime_type)
                 case Respond(instructions=instructions):
                     session.respond(instructions)
                     self._expect_answer(order, now)
@@ -73,6 +84,11 @@ class ModelOrders:
         """The leading model has begun to answer what it was told."""
         self._unanswered.clear()
         self.unanswered_since = None
+
+    def is_stalled(self, news_at: float, now: float) -> bool:
+        """The leader was told to speak, and has told us nothing at all since; `news_at` is when it last did."""
+        since = self.unanswered_since
+        return since is not None and now - max(since, news_at) > self._stalled_after_s
 
     def leader_gone(self) -> None:
         """What it had not begun to answer is for the next one, before what waits already."""

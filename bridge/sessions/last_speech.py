@@ -24,3 +24,9 @@ class LastSpeech:
         tape = self._tape
         until = tape.last_loud()
         return None if until is None else self.heard_at - (tape.end - until) * tape.frame_ms / 1000
+
+    def within(self, seconds: float, now: float) -> bool:
+        """Somebody was heard since so long ago."""
+        tape = self._tape
+        since = tape.end - int((seconds - (now - self.heard_at)) * 1000 / tape.frame_ms)
+        return since < tape.end and tape.last_loud(since) is not None

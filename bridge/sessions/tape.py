@@ -154,14 +154,15 @@ class Tape:
         """How much of what comes at or after this frame is loud, ms."""
         return 0 if since >= self.end else int(self._loud_cells(max(since, self.start), self.end).sum()) * _CELL_MS
 
-    def last_loud(self) -> int | None:
-        """The frame after the last sound that is long enough for speech; None if there is none on the tape. A second
-        is looked at in 0.1 ms, the newest first."""
+    def last_loud(self, since: int = 0) -> int | None:
+        """The frame after the last sound that is long enough for speech; None if there is none on the tape, from this
+        frame on. A second is looked at in 0.1 ms, the newest first."""
+        oldest = max(since, self.start)
         step, until = _LOOK_BACK_MS // self.frame_ms, self.end
         # A sound across the border of two looks is seen whole by one of them.
         overlap = self._onset // self._cells + 1
-        while until > self.start:
-            since = max(self.start, until - step)
+        while until > oldest:
+            since = max(oldest, until - step)
             loud = self._loud_cells(since, min(self.end, until + overlap))
             if self._onset > 1:
                 # A cell counts where it ends a run of loud ones.

@@ -12,9 +12,10 @@ from typing import Protocol
 import msgspec
 
 from bridge.core.words import Activity, AgentState, Caption, ParticipantId, RoomEvent
+from bridge.video.picture import RawFrame
 from providers.signal.formats import PCM16_24K, AudioFormat
 
-__all__ = ["PlayoutReport", "Transport", "TransportCapabilities", "TransportListener"]
+__all__ = ["PlayoutReport", "Transport", "TransportCapabilities", "TransportListener", "VideoTransport"]
 
 
 class PlayoutReport(StrEnum):
@@ -50,6 +51,8 @@ class TransportCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     states: bool = False
     activities: bool = False
     """It shows tool calls and turn timelines: `show_activity`."""
+    video: bool = False
+    """It offers video tracks (`VideoOffered`) and can watch one at a time: `look_at`, `take_frame`."""
 
 
 class TransportListener(Protocol):
@@ -103,4 +106,18 @@ class Transport(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Named causes of loss and lateness of this transport, as plain integers."""
+        ...
+
+
+class VideoTransport(Transport, Protocol):
+    """A transport with `TransportCapabilities.video`."""
+
+    def look_at(self, track_id: str | None) -> None:
+        """Receive this video track from now on and no other; None: none at all. Never waits. Only asked where it can.
+
+        A track that is not there, or not any more, is nothing."""
+        ...
+
+    def take_frame(self) -> RawFrame | None:
+        """The newest frame of the track looked at, once; None if there is no new one. Its taker releases it."""
         ...

@@ -28,6 +28,7 @@ from bridge.core.words import (
     TextReceived,
 )
 from bridge.transports.contract import TransportCapabilities, TransportListener
+from bridge.video.picture import RawFrame
 from providers.signal.formats import PCM16_24K, AudioFormat
 
 __all__ = ["LoopbackRoom"]
@@ -64,11 +65,15 @@ class LoopbackRoom:
             captions=True,
             states=True,
             activities=True,
+            video=True,
             paces_itself=paces_itself,
         )
         self.captions: list[Caption] = []
         self.states: list[AgentState] = []
         self.activities: list[Activity] = []
+        self.watched: str | None = None
+        """The video track that the bridge looks at."""
+        self._newest: RawFrame | None = None
         self._clock = clock
         self._keep_heard_s = keep_heard_s
         self._listener: TransportListener | None = None
@@ -87,6 +92,7 @@ class LoopbackRoom:
 
     async def close(self) -> None:
         self._listener = None
+        self.look_at(None)
 
     def play(self, audio: bytes) -> None:
         now = self._now()
@@ -117,6 +123,14 @@ class LoopbackRoom:
     def show_activity(self, activity: Activity) -> None:
         self.activities.append(activity)
 
+    def look_at(self, track_id: str | None) -> None:
+        self.watched = track_id
+        self._show(None)
+
+    def take_frame(self) -> RawFrame | None:
+        frame, self._newest = self._newest, None
+        return frame
+
     def counters(self) -> dict[str, int]:
         return {"flushes": self._flushes}
 
@@ -139,6 +153,14 @@ class LoopbackRoom:
 
     def type(self, participant: str, text: str) -> None:
         self._tell(TextReceived(ParticipantId(participant), text))
+
+    def show(self, track_id: str, frame: RawFrame) -> None:
+        """A frame of a video track that was told by `tell(VideoOffered(...))`. The newest stays, of the track that is
+        watched; any other is released."""
+        if track_id == self.watched:
+            self._show(frame)
+        else:
+            frame.release()
 
     def end(self, reason: EndReason = EndReason.ROOM_DELETED) -> None:
         """The room is over."""
@@ -183,6 +205,11 @@ class LoopbackRoom:
     def _forget_before(self, oldest: float) -> None:
         while self._sounds and self._sounds[0].starts_at < oldest:
             del self._sounds[0]
+
+    def _show(self, frame: RawFrame | None) -> None:
+        older, self._newest = self._newest, frame
+        if older is not None:
+            older.release()
 
     def _tell(self, event: RoomEvent) -> None:
         if self._listener is not None:

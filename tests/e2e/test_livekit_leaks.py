@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from bridge.core.errors import RoomError
-from bridge.core.words import AgentState, Caption, TextReceived
+from bridge.core.words import AgentState, Caption, TextReceived, VideoOffered
 from bridge.demo.person import Person
 from bridge.demo.server import LocalServer
 from tests.e2e.held import held, kept_mb, settled
@@ -82,6 +82,13 @@ async def test_a_call_is_freed_without_the_collector(server: LocalServer, ffi: s
         ):
             await ann.do("publish")
             await listener.frames("ann", 10)
+            await ann.do("film")
+            room.look_at((await listener.event(VideoOffered)).track_id)
+            async with asyncio.timeout(10):
+                while (frame := room.take_frame()) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            frame.release()
+            del frame
             await ann.do("chat", text="Hello")
             await listener.event(TextReceived)
             room.show_state(AgentState.LISTENING)
@@ -101,6 +108,49 @@ async def test_a_call_is_freed_without_the_collector(server: LocalServer, ffi: s
         assert live_handles() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("ffi", ["auto", "public"])
+async def test_watched_video_leaves_nothing_and_video_that_is_off_costs_nothing(server: LocalServer, ffi: str) -> None:
+    from bridge.transports.livekit_room.ffi import live_handles
+
+    name = f"seen-{ffi}"
+    async with (
+        opened_room(server, name, ffi=ffi) as (room, listener),
+        Person(server.url, server.participant_token(name, "ann")) as ann,
+    ):
+        await ann.do("film", width=1280, height=720)
+        track = (await listener.event(VideoOffered)).track_id
+
+        async def look(seconds: float) -> None:
+            room.look_at(track)
+            until = asyncio.get_running_loop().time() + seconds
+            taken = 0
+            while asyncio.get_running_loop().time() < until:
+                frame = room.take_frame()
+                if frame is not None:
+                    taken += 1
+                    if taken % 2:
+                        frame.picture()
+                    frame.release()
+                await asyncio.sleep(0.1)
+            room.look_at(None)
+            await asyncio.sleep(0.3)
+            assert taken > 1
+
+        for _ in range(3):
+            await look(1.5)
+        gc.collect()
+        handles, kept = live_handles(), [kept_mb()]
+        for _ in range(3):
+            await look(1.5)
+        kept.append(kept_mb())
+        await asyncio.sleep(3.0)  # off: somebody films, and nobody looks
+        gc.collect()
+        kept.append(kept_mb())
+        assert live_handles() <= handles
+        # One frame that was kept would be 1.4 MB; 67 of them were decoded in each round.
+        assert kept[1] - kept[0] < 12 and kept[2] - kept[1] < 3, f"kept: {kept} MB"
 
 
 async def test_a_room_that_was_left_holds_nothing_native_but_knows_its_counters(server: LocalServer) -> None:

@@ -21,6 +21,7 @@ NEVER_IMPORTS = {
     "providers.scripted": {"providers.gemini", "providers.openai"},
     "bridge.core": {"asyncio", "bridge.audio", "bridge.conversation", "bridge.transports", "bridge.lanes", "time"},
     "bridge.audio": {"asyncio", "bridge.conversation", "bridge.sessions", "bridge.transports", "bridge.lanes", "time"},
+    "bridge.video": {"asyncio", "bridge.conversation", "bridge.sessions", "bridge.transports", "bridge.lanes", "time"},
     "bridge.conversation": {
         "asyncio",
         "bridge.lanes",
@@ -183,6 +184,7 @@ def test_the_core_imports_no_optional_library() -> None:
 
 
 HEAVY = (
+    "PIL",
     "livekit",
     "aioice",
     "aiortc",

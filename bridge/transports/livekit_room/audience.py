@@ -284,6 +284,8 @@ class Audience:
     def _on_subscribed(
         self, track: rtc.Track, publication: rtc.RemoteTrackPublication, remote: rtc.RemoteParticipant
     ) -> None:
+        if track.kind != rtc.TrackKind.KIND_AUDIO:
+            return  # see `Sight`
         who = ParticipantId(remote.identity)
         if not self._members.wants(who, publication.sid):
             publication.set_subscribed(False)

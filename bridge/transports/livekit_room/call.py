@@ -37,9 +37,11 @@ from bridge.transports.livekit_room.held import HeldSpeech
 from bridge.transports.livekit_room.incoming import Incoming
 from bridge.transports.livekit_room.membership import end_reason
 from bridge.transports.livekit_room.settings import LiveKitSettings
+from bridge.transports.livekit_room.sight import Sight
 from bridge.transports.livekit_room.text import TextWriter
 from bridge.transports.livekit_room.tracks import Voice, open_voice
 from bridge.transports.livekit_room.way_back import WayBack
+from bridge.video.picture import RawFrame
 
 __all__ = ["RoomCall"]
 
@@ -76,6 +78,7 @@ class RoomCall:
         self._audience = Audience(
             settings, self._hub, self._held.hear, spawn=self._spawn, tell=self._tell, end=self._end
         )
+        self._sight = Sight(settings.room, self._hub, admits=self._audience.admits, spawn=self._spawn, tell=self._tell)
         self._incoming = Incoming(settings, self._admits, self._spawn, self._tell, self._held)
         self._text = TextWriter(track_of=self._track_of, wants_legacy=self._wants_legacy)
         self._connection: Connection | None = None
@@ -150,6 +153,7 @@ class RoomCall:
         self._incoming.forget()
         self._held.forget()
         self._audience.forget()
+        self._sight.forget()
         self._text.forget()
         self._stop_timers()
         self._root = self._group = self._voice = self._writing = self._connection = self._rejoining = None
@@ -202,9 +206,11 @@ class RoomCall:
         ]
         connection = self._connection = Connection(self._settings, self._hub, handlers)
         self._audience.listen(connection.room, self._group)
+        self._sight.listen(connection.room, self._group)
         self._incoming.register(connection.room)
         await connection.join(token, self._credential)
         self._audience.greet()
+        self._sight.review()
         await connection.speak(self._voice)
         self._text.attach(connection.room)
 
@@ -259,6 +265,7 @@ class RoomCall:
         self._newest_token = connection.newest_token or self._newest_token
         self._text.detach()
         self._audience.lose()
+        self._sight.lose()
         self._incoming.unregister(connection.room)
         connection.unhook()
         self._spawn(connection.leave(self._settings.close_timeout_s / 2), "goodbye")
@@ -272,11 +279,13 @@ class RoomCall:
             elif self._writing is not None:
                 self._writing.cancel()
             await self._audience.close_ears()
+            await self._sight.close()
             if self._voice is not None:
                 await self._voice.aclose()
         finally:
             self._stop_timers()
             self._audience.forget()
+            self._sight.forget()
             if connection is not None:
                 self._incoming.unregister(connection.room)
                 await connection.leave(until - self._loop.time())
@@ -320,6 +329,13 @@ class RoomCall:
         if not self._closing:
             self._text.show_activity(activity)
 
+    def look_at(self, track_id: str | None) -> None:
+        if not self._closing:
+            self._sight.look_at(track_id)
+
+    def take_frame(self) -> RawFrame | None:
+        return self._sight.take_frame()
+
     def _track_of(self, speaker: ParticipantId | None) -> str:
         if speaker is not None:
             return self._audience.track_of(speaker)
@@ -360,7 +376,8 @@ class RoomCall:
             "rejoins": self._rejoins,
             "rejoin_failures": self._rejoin_failures,
             "failed_subscriptions": self._audience.failed_subscriptions,
-            "repeated_subscriptions": self._audience.repeated_subscriptions,
+            "repeated_subscriptions": self._audience.repeated_subscriptions + self._sight.repeated_subscriptions,
+            "video_frames_unseen": self._sight.replaced_frames,
         }
 
     # Up ----------------------------------------------------------------------------------------------------
@@ -426,6 +443,7 @@ class RoomCall:
         if self._away_since is not None:
             self._text.attach(self._connection.room)
             self._audience.returned()
+            self._sight.returned()
             self._came_back(self._renewed)
 
     def _came_back(self, renewed: bool) -> None:

@@ -24,12 +24,13 @@ from typing import Any, Protocol
 
 from livekit import rtc
 from livekit.rtc import _ffi_client, _utils
-from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, participant_pb2
+from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, participant_pb2, video_frame_pb2
 from livekit.rtc.version import __version__ as _sdk_version
 
 __all__ = [
     "EAR_LIMIT",
     "Ear",
+    "Eye",
     "Hub",
     "Inbox",
     "Voice",
@@ -91,6 +92,14 @@ class Ear(Protocol):
         ...
 
 
+class Eye(Protocol):
+    """Takes the frames of one native video stream."""
+
+    def arrived(self, frame: video_frame_pb2.VideoFrameReceived) -> None:
+        """On a native thread."""
+        ...
+
+
 class Voice(Protocol):
     """Sends speech off to the native side."""
 
@@ -142,6 +151,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         self._rooms: dict[int, _Subscriber] = {}
         self._bound: dict[int, int] = {}
         self._ears: dict[int, Ear] = {}
+        self._eyes: dict[int, Eye] = {}
         self._captures: dict[int, Voice] = {}
         self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
         self._opening = 0
@@ -187,6 +197,8 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
                 self._unknown_stream(item)
             elif event.HasField("frame_received"):
                 ear.arrived(event.frame_received.frame)
+        elif which == "video_stream_event":
+            self._see(item)
         elif which == "capture_audio_frame":
             voice = self._captures.pop(item.capture_audio_frame.async_id, None)
             if voice is not None:
@@ -211,6 +223,18 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
             self._to_filters(item)
             if which in _TO_EVERY_ROOM:
                 self._to_rooms(item)
+
+    def _see(self, item: ffi_pb2.FfiEvent) -> None:
+        event = item.video_stream_event
+        eye = self._eyes.get(event.stream_handle)
+        if eye is None:
+            # A stream of the SDK's own; else one that was closed, or is not known yet: its first frame is no loss.
+            if self._to_filters(item):
+                return
+            if event.HasField("frame_received"):
+                self._drop(event.frame_received.buffer.handle.id)
+        elif event.HasField("frame_received"):
+            eye.arrived(event.frame_received)
 
     def _see_claimed(self, item: ffi_pb2.FfiEvent) -> None:
         """A room was joined; see to it that somebody takes it."""
@@ -342,6 +366,16 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
                 self._inboxes.pop(ear.loop, None)
             ear.inbox = None
 
+    def open_eye(self, eye: Eye, request: ffi_pb2.FfiRequest) -> int:
+        """Start a native video stream whose frames go to `eye`. Returns its handle."""
+        handle: int = self.client.request(request).new_video_stream.stream.handle.id
+        self._eyes[handle] = eye
+        return handle
+
+    def close_eye(self, handle: int) -> None:
+        self._eyes.pop(handle, None)
+        self._drop(handle)
+
     def drop(self, handle: int) -> None:
         """Release a native object."""
         self._drop(handle)
@@ -360,6 +394,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         return {
             "rooms": len(self._rooms),
             "ears": len(self._ears),
+            "eyes": len(self._eyes),
             "captures": len(self._captures),
             "inboxes": len(self._inboxes),
             "one_shots": len(self._one_shots),
@@ -375,6 +410,8 @@ def shape_problem() -> str | None:
     capture = audio_frame_pb2.CaptureAudioFrameRequest.DESCRIPTOR.fields_by_name
     stream = audio_frame_pb2.NewAudioStreamRequest.DESCRIPTOR.fields_by_name
     event = audio_frame_pb2.AudioStreamEvent.DESCRIPTOR.fields_by_name
+    seen = video_frame_pb2.VideoStreamEvent.DESCRIPTOR.fields_by_name
+    look = video_frame_pb2.NewVideoStreamRequest.DESCRIPTOR.fields_by_name
     client = _ffi_client.FfiClient.instance
     wanted = {
         "FfiClient._queue": type(getattr(client, "_queue", None)) in (_ffi_client.FfiQueue, Hub),
@@ -384,6 +421,8 @@ def shape_problem() -> str | None:
         "CaptureAudioFrameRequest.request_async_id": "request_async_id" in capture,
         "NewAudioStreamRequest.frame_size_ms": "frame_size_ms" in stream,
         "AudioStreamEvent.stream_handle": "stream_handle" in event,
+        "VideoStreamEvent.stream_handle": "stream_handle" in seen,
+        "NewVideoStreamRequest.queue_size_frames": {"queue_size_frames", "normalize_stride"} <= set(look),
         "ParticipantInfo.client_protocol": "client_protocol"
         in participant_pb2.ParticipantInfo.DESCRIPTOR.fields_by_name,
     }

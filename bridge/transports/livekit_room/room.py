@@ -16,6 +16,7 @@ from bridge.core.words import Activity, AgentState, Caption
 from bridge.transports.contract import TransportCapabilities, TransportListener
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from bridge.transports.livekit_room.token import TokenClaims, read_claims, sign_agent
+from bridge.video.picture import RawFrame
 from providers.signal.formats import AudioFormat, Encoding
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class LiveKitRoom:
             captions=settings.captions,
             states=settings.states,
             activities=settings.activities,
+            video=True,
         )
 
     def __repr__(self) -> str:
@@ -139,6 +141,13 @@ class LiveKitRoom:
     def show_activity(self, activity: Activity) -> None:
         if self._call is not None and self.settings.activities:
             self._call.show_activity(activity)
+
+    def look_at(self, track_id: str | None) -> None:
+        if self._call is not None:
+            self._call.look_at(track_id)
+
+    def take_frame(self) -> RawFrame | None:
+        return self._call.take_frame() if self._call is not None else None
 
     def counters(self) -> dict[str, int]:
         return self._call.counters() if self._call is not None else self._last_counters

@@ -198,6 +198,18 @@ def test_a_declared_tool_without_a_function_is_refused() -> None:
     assert make_model(config, {}, serves={"clock", "weather"}).name == "scripted"
 
 
+def test_video_for_a_model_that_takes_no_images_is_refused() -> None:
+    config = read({"video": {"sources": ["camera", "screen"]}, "failover": ["openai"]}, {})
+    keys = {"OPENAI_API_KEY": "sk-1"}
+    with pytest.raises(ConfigError, match=r"video\.sources = 'camera, screen': \S+ \(scripted\) takes no images"):
+        make_model(config, keys)
+    assert make_stand_ins(config, keys)
+    config = read({"video": {"sources": ["camera"]}, "provider": "openai", "failover": ["scripted"]}, {})
+    assert make_model(config, keys)
+    with pytest.raises(ConfigError, match=r"video\.sources"):
+        make_stand_ins(config, keys)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("ca_file", "/nowhere/ca.pem"), ("proxy", "nowhere:3128")], ids=["ca_file", "proxy"]
 )

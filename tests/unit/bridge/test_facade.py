@@ -15,13 +15,14 @@ from bridge.conversation.conversation import ConversationSettings
 from bridge.conversation.ledger import ToolUse
 from bridge.conversation.memory_settings import MemorySettings
 from bridge.conversation.summary import SummaryWork
-from bridge.core.commands import Command, RunTool
+from bridge.core.commands import Command, RunTool, SendImage
 from bridge.core.errors import ConfigError, ModelFailed, RoomError, RoomInUse
-from bridge.core.words import AgentState, EndReason
+from bridge.core.words import AgentState, EndReason, ParticipantId, VideoOffered, VideoSource
 from bridge.facade import CallConfig, RoomBridge
 from bridge.lanes.settings import CallSettings
 from bridge.transports.contract import TransportListener
 from bridge.transports.loopback import LoopbackRoom
+from bridge.video.settings import VideoSettings
 from providers.contract import (
     GenerationComplete,
     HistoryItem,
@@ -45,6 +46,7 @@ from providers.signal.formats import PCM16_16K, PCM16_24K, PCMU_8K
 from providers.signal.resample import Resampler
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 from tests.fakes.leftovers import nothing_left
+from tests.fakes.pictures import FakeFrame
 
 FRAME = 20
 
@@ -620,6 +622,57 @@ def test_a_tool_for_a_model_without_tools_is_refused_before_the_call(room: Loopb
         RoomBridge(room, deaf, tools=[add])
     with pytest.raises(ConfigError, match="tools = 'add'"):
         RoomBridge(room, deaf).tool(add)
+
+
+SEES = msgspec.structs.replace(CAPABILITIES, video=True)
+SHOWN = CallConfig(video=VideoSettings(sources=("camera",)))
+
+
+def test_video_for_a_model_or_a_stand_in_without_eyes_is_refused_before_the_call(room: LoopbackRoom) -> None:
+    blind = HandModel()
+    with pytest.raises(ConfigError, match=r"video\.sources = 'camera': hand-1 takes no images"):
+        RoomBridge(room, blind, SHOWN)
+    with pytest.raises(ConfigError, match=r"video\.sources"):
+        RoomBridge(room, HandModel(SEES), SHOWN, stand_ins=[blind])
+    bridge = RoomBridge(room, blind)
+    with pytest.raises(ConfigError, match=r"video\.sources"):
+        bridge.watch(["camera"])
+    bridge.watch([])
+
+
+def test_video_from_a_room_without_it_is_refused() -> None:
+    class Phone(LoopbackRoom):
+        def __init__(self) -> None:
+            super().__init__()
+            self.capabilities = msgspec.structs.replace(self.capabilities, video=False)
+
+    with pytest.raises(ConfigError, match=r"video\.sources = 'camera': a loopback room carries no video"):
+        RoomBridge(Phone(), HandModel(SEES), SHOWN)
+
+
+async def test_the_model_sees_what_is_switched_on_and_only_as_long(room: LoopbackRoom) -> None:
+    model = HandModel(SEES)
+    sent: list[Command] = []
+    async with RoomBridge(room, model) as bridge:
+        bridge.listen(sent.append)
+        await until(lambda: bridge.leader)
+        room.join("ada")
+        room.tell(VideoOffered(ParticipantId("ada"), VideoSource.CAMERA, "cam"))
+        await asyncio.sleep(0.1)
+        assert room.watched is None
+        with pytest.raises(ValueError, match="microscope"):
+            bridge.watch(["microscope"])  # type: ignore[list-item]
+        bridge.watch(["camera"])
+        await until(lambda: room.watched == "cam")
+        room.show("cam", frame := FakeFrame())
+        await until(lambda: model.session.told)
+        assert model.session.told == [("send_image", "image/jpeg")]
+        assert frame.released == 1
+        (command,) = [command for command in sent if isinstance(command, SendImage)]
+        assert command.captured.participant == "ada"
+        assert bridge.snapshot().counters["video.images"] == 1
+        bridge.watch([])
+        assert room.watched is None
 
 
 UNFORGETTING = msgspec.structs.replace(RESUMES, truncation=Truncation.NONE)

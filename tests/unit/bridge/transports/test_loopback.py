@@ -8,6 +8,7 @@ from bridge.core.errors import RoomError
 from bridge.core.words import AudioStarted, ParticipantId, ParticipantJoined, RoomEvent, TextReceived
 from bridge.transports.loopback import LoopbackRoom
 from providers.signal.formats import PCM16_24K
+from tests.fakes.pictures import FakeFrame
 
 
 class Ear:
@@ -91,3 +92,18 @@ async def test_one_room_serves_one_call() -> None:
     await room.open(Ear())
     with pytest.raises(RoomError, match="make a new one"):
         await room.open(Ear())
+
+
+async def test_of_video_only_the_newest_frame_of_the_watched_track_is_kept() -> None:
+    room = LoopbackRoom(clock=Clock())
+    await room.open(Ear())
+    unwatched, older, newer, last = (FakeFrame() for _ in range(4))
+    room.show("cam", unwatched)
+    room.look_at("cam")
+    room.show("cam", older)
+    room.show("cam", newer)
+    assert room.take_frame() is newer
+    assert room.take_frame() is None
+    room.show("cam", last)
+    await room.close()
+    assert [frame.released for frame in (unwatched, older, newer, last)] == [1, 1, 0, 1]
