@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -138,4 +142,123 @@ async def test_a_muted_side_is_taken_for_gone_and_its_goodbye_is_not_heard() -> 
     assert there.reasons == []
     await until(lambda: there.reasons)
     assert there.reasons == ["ice: nothing received for 0.6 s"]
+    await b.close()
+
+
+async def test_reports_let_the_other_side_tell_loss_and_round_trip() -> None:
+    user, client = Remembering(), PlainClient()
+    peer = Peer(user, LOOPBACK, name="ours")
+    await client.accept(await peer.answer(await client.offer("words")))
+    await asyncio.wait_for(peer.connected(), 10)
+
+    async def found(kind: str, ready: Callable[[Any], bool]) -> Any:
+        async with asyncio.timeout(8):
+            while True:
+                for one in (await client.connection.getStats()).values():
+                    if one.type == kind and ready(one):
+                        return one
+                await asyncio.sleep(0.05)
+
+    sent = await found("remote-outbound-rtp", lambda one: one.packetsSent > 40)
+    assert abs(sent.remoteTimestamp.timestamp() - datetime.now(UTC).timestamp()) < 2
+    assert sent.bytesSent > 0 and abs(sent.packetsSent - peer.stats.packets_sent) < 100
+    heard = await found("remote-inbound-rtp", lambda one: one.roundTripTime is not None)
+    assert heard.packetsLost == 0 and heard.fractionLost == 0 and 0 <= heard.roundTripTime < 0.2
+    inbound = await found("inbound-rtp", lambda one: True)
+    assert inbound.packetsLost == 0 and inbound.ssrc == peer._ssrc
+    await peer.close()
+    await client.close()
+
+
+async def test_a_stall_of_the_loop_is_left_out_and_the_clocks_stay_together() -> None:
+    a, _, b, there = await two_peers()
+    await until(lambda: len(there.audio) > 5_000)
+    time.sleep(0.5)  # noqa: ASYNC251  the stall itself
+    await asyncio.sleep(0.5)
+    sent = a.stats.packets_sent
+    pacer = a._pacer
+    assert pacer is not None and a.stats.schedule_restarts == 1 and 15 <= a.stats.skipped_packets <= 30
+    drift_ms = ((pacer.timestamp_at(a._loop.time()) - pacer._origin) & 0xFFFFFFFF) / 48 - (sent + pacer.skipped) * 20
+    assert abs(drift_ms) < 25
+    assert b.stats.jitter.lost == 0 and b.stats.jitter.restarts == 0, "a gap in time alone is no loss"
+    await a.close()
+    await b.close()
+
+
+async def test_what_does_not_fit_the_queue_goes_oldest_first() -> None:
+    user = Remembering()
+    peer = Peer(user, msgspec.structs.replace(LOOPBACK, send_queue_ms=100), name="ours")
+    for number in range(10):
+        peer.send_audio(bytes([number, 0]) * 480)
+    assert peer.queued_ms(0.0) == 100 and peer.stats.dropped_audio_ms == 100
+    assert peer._next_frame() == b"\x05\0" * 480
+    peer.send_audio(b"\x01")
+    assert peer.queued_ms(0.0) == pytest.approx(80, abs=0.1)
+    peer.flush_audio()
+    assert peer.queued_ms(0.0) == 0 and peer._next_frame() == bytes(960)
+    for number in range(300):
+        peer.send_message(str(number))
+    assert peer.stats.dropped_messages == 300 - LOOPBACK.message_queue
+    await peer.close()
+    assert user.reasons == ["closed"] and peer.stats.dropped_messages == 300
+
+
+async def test_a_piece_shorter_than_a_packet_waits_once_for_its_rest() -> None:
+    peer = Peer(Remembering(), LOOPBACK, name="ours")
+    peer.send_audio(b"\x01\0" * 100)
+    assert peer._next_frame() == bytes(960)
+    peer.send_audio(b"\x02\0" * 380)
+    assert peer._next_frame() == b"\x01\0" * 100 + b"\x02\0" * 380
+    peer.send_audio(b"\x03\0" * 100)
+    assert peer._next_frame() == bytes(960)
+    assert peer._next_frame() == b"\x03\0" * 100 + bytes(760)
+    await peer.close()
+
+
+async def test_silence_is_sent_cheaply_and_heard_as_silence() -> None:
+    a, _, b, there = await two_peers()
+    a.send_audio(tone(440, 400))
+    await until(lambda: len(there.audio) > 480 * 2 * 60)
+    assert a._silent > 15
+    assert not np.abs(there.pcm[-480 * 10 :]).max() > 3
+    mark = len(there.audio)
+    a.send_audio(tone(440, 400))
+    await until(lambda: len(there.audio) > mark + 480 * 2 * 30)
+    assert np.abs(there.pcm[mark // 2 :]).max() == pytest.approx(8_000, rel=0.2)
+    await a.close()
+    await b.close()
+
+
+async def test_another_stream_of_the_other_side_is_taken_up_and_a_stray_packet_is_not() -> None:
+    a, _, b, there = await two_peers()
+    a.send_audio(tone(440, 3_000))
+    await until(lambda: len(there.audio) > 20_000)
+    old = a._ssrc
+    a._ssrc = 1
+    a._send_packet(a._pacer, a._encoder, a._wire)  # type: ignore[arg-type]
+    a._ssrc = old
+    await until(lambda: len(there.audio) > 40_000)
+    assert b.stats.stream_changes == 0 and b.stats.bad_packets == 1
+    a._ssrc = 2
+    a._sequence = (a._sequence + 7_000) & 0xFFFF
+    mark = len(there.audio)
+    await until(lambda: len(there.audio) > mark + 40_000)
+    assert b.stats.stream_changes == 1 and b.stats.jitter.restarts == 1 and b.stats.jitter.lost <= 1
+    assert abs(pitch(there.pcm) - 440) < 5
+    await a.close()
+    await b.close()
+
+
+async def test_a_packet_costs_no_reference_cycle() -> None:
+    a, _, b, there = await two_peers()
+    a.send_audio(tone(440, 2_000))
+    await until(lambda: len(there.audio) > 20_000)
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.sleep(0.5)
+        assert gc.collect() <= 60, "about as many as ICE and RTCP leave in half a second, far fewer than a packet each"
+    finally:
+        gc.enable()
+    await a.close()
     await b.close()
