@@ -85,6 +85,16 @@ class CallDesk:
         """The vendor has just said that this call runs."""
         return next(each for each in reversed(self._server.connections) if each.wire.call_id == call_id)
 
+    def _end_joined(self, call: Connection) -> None:
+        """Whoever joined a call ends with it, and as it did."""
+        for other in self._server.joined:
+            if other.number != call.number:
+                continue
+            if call.close_code is None:
+                other.kill()
+            else:
+                other.close(call.close_code, call.close_reason)
+
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
@@ -122,9 +132,7 @@ class CallDesk:
             location = f"{request.path}/{connection.wire.call_id}"
             answer(Refusal(201, sdp, {"Content-Type": "application/sdp", "Location": location}))
             await server.serve(connection, carrier)
-            for other in server.joined:
-                if other.number == connection.number:
-                    other.close(1000, "the call ended")
+            self._end_joined(connection)
         except Exception as error:
             # A bug must not end the server, whose other connections are sound, nor pass unseen.
             server.failures.append(error)

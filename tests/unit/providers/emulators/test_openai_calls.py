@@ -266,6 +266,23 @@ async def test_a_sideband_sees_the_events_of_a_call_and_its_commands_count() -> 
         assert emulator.stats.upgrades == 1
 
 
+@pytest.mark.parametrize(("fault", "code"), [("kill", 1006), ("close", 1011), ("end_session", 1001)])
+async def test_a_sideband_ends_as_its_call_does(fault: str, code: int) -> None:
+    async with OpenAIEmulator(Scenario()) as emulator:
+        caller = PlainCaller()
+        call_id = await dial(emulator, caller)
+        await caller.until("session.created")
+        headers = {"Authorization": "Bearer sk-test"}
+        async with connect(f"{emulator.url}?call_id={call_id}", additional_headers=headers) as side:
+            await side.recv()
+            getattr(emulator.connections[0], fault)()
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await side.recv()
+            assert side.close_code == code
+        await caller.close()
+
+
 async def test_a_sideband_wants_a_running_call_and_an_api_key() -> None:
     async with OpenAIEmulator(Scenario(), keys={"sk-test"}) as emulator:
         caller = PlainCaller()
