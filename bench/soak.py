@@ -11,6 +11,7 @@ Every fault is one of a seeded schedule: `roombridge emulate --chaos SEED` lets 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import sys
@@ -18,7 +19,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import click
 import msgspec
@@ -38,9 +40,10 @@ from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
 from providers.catalog import PROVIDERS
 from providers.settings import ConnectionSettings, SpeechSettings, TurnDetectionSettings
 
-__all__ = ["Sample", "main", "slope_mb"]
+__all__ = ["Sample", "descriptors", "heap_mb", "main", "slope_mb"]
 
-_WARM_UP_S = 300.0
+_WARM_UP_S = 600.0
+"""The allocator's heap has its size once every call has met its longest outage, in which it keeps the most speech."""
 _EVERY_S = 5.0
 _SETTLE_S = 20.0
 """Name look-ups of libwebrtc outlive a call by some seconds."""
@@ -71,11 +74,38 @@ _COUNTERS = (
 )
 
 
+def descriptors() -> Counter[str]:
+    """What each open file descriptor of this process is: files by name, sockets by kind, ends and state."""
+    ends = {}
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            ends[fields[9]] = f"{kind} {_port(fields[1])} to {_port(fields[2])} state {fields[3]}"
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        ends[fields[6]] = f"unix type {fields[4]} state {fields[5]} {' '.join(fields[7:])}".rstrip()
+    found: Counter[str] = Counter()
+    for entry in os.scandir("/proc/self/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except OSError:
+            continue  # the listing's own
+        inode = target.removeprefix("socket:[").removesuffix("]")
+        found[ends.get(inode, "socket of another kind") if target.startswith("socket:") else target] += 1
+    return found
+
+
+def _port(end: str) -> int:
+    return int(end.rpartition(":")[2], 16)
+
+
 class Sample(msgspec.Struct, frozen=True):
     """What this process holds at one moment."""
 
     at_s: float
     resident_mb: float
+    heap_mb: float
+    """In use, of what the C library's allocator has given out; small Python objects are not in it. 0: not known."""
     tasks: int
     fds: int
     threads: int
@@ -83,12 +113,31 @@ class Sample(msgspec.Struct, frozen=True):
     """Native objects of the LiveKit SDK, and what our dispatcher has registered."""
 
 
-def slope_mb(samples: Sequence[Sample], *, after_s: float, each_s: float = 600.0) -> float:
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def heap_mb() -> float:
+    """What is in use of the allocator's arenas and mappings, MB; 0 where the C library does not tell."""
+    told = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if told is None:
+        return 0.0
+    told.restype = _MallInfo
+    info = told()
+    return float(info.uordblks + info.hblkhd) / 1e6
+
+
+def slope_mb(samples: Sequence[Sample], *, after_s: float, each_s: float = 600.0, of: str = "resident_mb") -> float:
     """By how much resident memory grows in `each_s`, MB, by the line that fits best. 0 with fewer than three."""
     used = [sample for sample in samples if sample.at_s >= after_s]
     if len(used) < 3:
         return 0.0
-    line = np.polyfit([sample.at_s for sample in used], [sample.resident_mb for sample in used], 1)
+    line = np.polyfit([sample.at_s for sample in used], [getattr(sample, of) for sample in used], 1)
     return float(line[0]) * each_s
 
 
@@ -127,17 +176,20 @@ async def _soak(seconds: float, calls: int, every_s: float, seed: int) -> bool:
             await worker.ask("scenario", scenario=_SCENARIO)
             urls[provider] = environ[VENDORS[provider].base_url]
             emulators.append(worker)
-        # What is made once in a process, by its first calls, is no growth.
-        warm = [_call(stage, _PROVIDERS[place % 2], urls, room) for place, room in enumerate(stage.rooms(calls))]
-        await asyncio.gather(*(_talk(bridge, 5.0) for bridge in warm))
-        await asyncio.sleep(_SETTLE_S)
-        before = _sample(0.0)
-        rooms = stage.rooms(calls)
-        bridges = [_call(stage, _PROVIDERS[place % 2], urls, room) for place, room in enumerate(rooms)]
         turns = write_turns(CACHE / "turns.wav")
         # Callers of the SDK: the light ones of the load test are made for windows of some seconds, and a livekit-server
         # puts them out after a minute.
         callers = Callers(str(turns), None, None)
+        # What is made once in a process, by its first calls, is no growth. Somebody must speak in them: with the first
+        # voice that it hears libwebrtc keeps five threads, a pipe and an epoll, in a program of the bare SDK too.
+        rooms = stage.rooms(calls)
+        async with callers.enter([stage.seat(room, "caller") for room in rooms]):
+            warm = [_call(stage, _PROVIDERS[place % 2], urls, room) for place, room in enumerate(rooms)]
+            await asyncio.gather(*(_talk(bridge, 10.0) for bridge in warm))
+        await asyncio.sleep(_SETTLE_S)
+        before, open_before = _sample(0.0), descriptors()
+        rooms = stage.rooms(calls)
+        bridges = [_call(stage, _PROVIDERS[place % 2], urls, room) for place, room in enumerate(rooms)]
         samples: list[Sample] = []
         counters: Counter[str] = Counter()
         async with callers.enter([stage.seat(room, "caller") for room in rooms]):
@@ -150,6 +202,8 @@ async def _soak(seconds: float, calls: int, every_s: float, seed: int) -> bool:
         strokes = [line for worker in emulators for line in (await worker.ask("strokes"))["strokes"]]
         await asyncio.sleep(_SETTLE_S)
         after = _sample(seconds)
+        for name, count in (descriptors() - open_before).items():
+            click.echo(f"open now, and not before: {count} of {name}")
     return _tell(samples, before, after, counters, strokes, [reason for reason in ended if reason])
 
 
@@ -191,7 +245,9 @@ async def _watch(samples: list[Sample], seconds: float) -> None:
     while (at_s := time.monotonic() - began) < seconds - _EVERY_S:
         samples.append(_sample(at_s))
         if len(samples) % 12 == 0:
-            click.echo(f"{at_s / 60:.0f} min: {samples[-1].resident_mb:.1f} MB, {samples[-1].tasks} tasks")
+            newest = samples[-1]
+            held = f"{newest.resident_mb:.1f} MB, heap {newest.heap_mb:.1f} MB, {newest.tasks} tasks"
+            click.echo(f"{at_s / 60:.0f} min: {held}")
         await asyncio.sleep(_EVERY_S)
 
 
@@ -205,6 +261,7 @@ def _sample(at_s: float) -> Sample:
     return Sample(
         at_s=at_s,
         resident_mb=process.memory_info().rss / 1e6,
+        heap_mb=heap_mb(),
         tasks=len(asyncio.all_tasks()),
         fds=process.num_fds(),
         threads=process.num_threads(),
@@ -220,17 +277,18 @@ def _tell(
     strokes: Sequence[str],
     ended: Sequence[str],
 ) -> bool:
+    warm_s = min(_WARM_UP_S, samples[-1].at_s / 3) if samples else 0.0
     held = Table("What the process holds, without a call", ("", "before", "after"))
     held.rows = [
         (name, f"{getattr(before, name):g}", f"{getattr(after, name):g}")
-        for name in ("resident_mb", "tasks", "fds", "threads", "handles")
+        for name in ("resident_mb", "heap_mb", "tasks", "fds", "threads", "handles")
     ]
+    held.notes = [f"the heap in use grew by {slope_mb(samples, after_s=warm_s, of='heap_mb'):.2f} MB in 10 min"]
     happened = Table("What happened, all calls together", ("", "times"))
     kinds = Counter(line.split(" at_s=")[1].split()[1].rstrip(":") for line in strokes)
     happened.rows = [(f"fault {kind}", str(count)) for kind, count in sorted(kinds.items())]
     happened.rows += [(name, str(counters[name])) for name in _COUNTERS if name in counters]
     happened.notes = [f"ended early: {reason}" for reason in ended]
-    warm_s = min(_WARM_UP_S, samples[-1].at_s / 3) if samples else 0.0
     verdicts = [
         Verdict(
             "resident memory, growth after warm-up", slope_mb(samples, after_s=warm_s), "MB/10 min", _TARGET_SLOPE_MB
