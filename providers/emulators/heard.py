@@ -64,4 +64,13 @@ class HeardInput:
 
     def piece_at(self, position_ms: float) -> HeardPiece:
         """The piece that holds this position of `pcm`: when and where it arrived. Raises IndexError beyond the end."""
-        return self.pieces[bisect_right(self._ends, round(position_ms * self.rate_hz / 1000) * 2)]
+        return self.pieces[self._place(position_ms)]
+
+    def came_at(self, position_ms: float) -> float:
+        """When this position of `pcm` arrived, `time.monotonic()`, as if its piece came sample by sample, the last of
+        them with the message. Raises IndexError beyond the end."""
+        place = self._place(position_ms)
+        return self.pieces[place].at - (self._ends[place] / 2 / self.rate_hz - position_ms / 1000)
+
+    def _place(self, position_ms: float) -> int:
+        return bisect_right(self._ends, round(position_ms * self.rate_hz / 1000) * 2)

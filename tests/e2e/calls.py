@@ -15,6 +15,7 @@ from bridge.transports.contract import TransportListener
 from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
 from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
+from providers.emulators.heard import HeardInput, HeardPiece
 from providers.emulators.server import EmulatorServer
 from providers.scripted.scenario import Scenario
 from providers.settings import ConnectionSettings, SpeechSettings
@@ -103,6 +104,14 @@ class EmulatedCall:
     def raw(self, who: str) -> tuple[Samples, int]:
         """What the SDK gave us of this speaker, and its rate."""
         return from_pcm(bytes(self.room.raw[ParticipantId(who)])), self.room.settings.input_rate_hz
+
+    def raw_input(self, who: str) -> HeardInput:
+        """The same, frame by frame with the time at which each came: what a service could have heard at best."""
+        participant = ParticipantId(who)
+        raw, times = bytes(self.room.raw[participant]), self.room.raw_times[participant]
+        size = len(raw) // max(1, len(times))
+        pieces = [HeardPiece(0, at, raw[place * size : (place + 1) * size]) for place, at in enumerate(times)]
+        return HeardInput(self.room.settings.input_rate_hz, pieces)
 
     def longest_wait_ms(self, who: str) -> float:
         """For a frame of this speaker, after the first. Beyond `mixer.hold_ms` the model is given silence instead."""

@@ -17,6 +17,7 @@ from providers.emulators.heard import HeardInput
 from tests.e2e.audio import Samples, from_pcm, noise_marker, resampled
 
 __all__ = [
+    "CLEAR",
     "EVERY_MS",
     "LOUD_DBFS",
     "MARKER_MS",
@@ -24,10 +25,14 @@ __all__ = [
     "Mark",
     "Report",
     "arrivals",
+    "delays_ms",
+    "doubled_between",
     "find_markers",
     "judge",
     "judge_input",
     "lateness_ms",
+    "lost_between",
+    "moved_between",
     "sound",
     "track",
 ]
@@ -39,6 +44,9 @@ QUIET_DBFS = -46.0
 """RMS of a quiet marker: below what our detector takes for speech (-42), above what a codec leaves out."""
 SURE = 0.5
 """Normalised correlation of a marker that is there; another one reaches 0.35 at most."""
+CLEAR = 0.6
+"""Of one that nobody would miss."""
+_MORE_THAN_ONE = 1.3
 _JUDGED_HZ = 8000
 _BLOCK_S = 3.9
 """With a marker more just below a power of two: what is looked at in one transform."""
@@ -152,10 +160,15 @@ def judge(marks: Sequence[Mark], numbers: range) -> Report:
     return Report(
         marks=in_order,
         missing=[number for number in numbers if number not in first],
-        twice=[number for number in numbers if len(places.get(number, ())) > 1],
+        twice=[number for number in numbers if _share(places.get(number, ())) > _MORE_THAN_ONE],
         out_of_order=[after.number for before, after in pairs if after.at_ms <= before.at_ms],
         steps_ms=[(b.at_ms - a.at_ms) / (b.number - a.number) for a, b in pairs],
     )
+
+
+def _share(places: Sequence[Mark]) -> float:
+    """How much of a marker is there in all. One that is torn in two by a silence is found twice, and is there once."""
+    return sum(mark.likeness**2 for mark in places)
 
 
 def judge_input(heard: HeardInput, numbers: range) -> Report:
@@ -163,9 +176,35 @@ def judge_input(heard: HeardInput, numbers: range) -> Report:
     return judge(find_markers(from_pcm(heard.pcm), heard.rate_hz, numbers), numbers)
 
 
+def lost_between(before: Report, after: Report) -> list[int]:
+    """Markers that are clearly there in what was handed on, and are not in what arrived."""
+    clear = {mark.number for mark in before.marks if mark.likeness >= CLEAR}
+    return [number for number in after.missing if number in clear]
+
+
+def doubled_between(before: Report, after: Report) -> list[int]:
+    """Markers that arrived more than once, and were handed on once."""
+    return [number for number in after.twice if number not in before.twice]
+
+
+def moved_between(before: Report, after: Report, by_ms: float) -> list[int]:
+    """Markers before which so much was put in, or left out, on the way: silence, or a piece of sound."""
+    handed = {mark.number: mark.at_ms for mark in before.marks}
+    offsets = [(mark.number, mark.at_ms - handed[mark.number]) for mark in after.marks if mark.number in handed]
+    return [number for (_, earlier), (number, now) in pairwise(offsets) if abs(now - earlier) > by_ms]
+
+
+def delays_ms(before: dict[int, float], after: dict[int, float]) -> dict[int, float]:
+    """How much later than usual each marker arrived, after it was handed on."""
+    took = {number: after[number] - at for number, at in before.items() if number in after}
+    usual = float(np.median(list(took.values())))
+    return {number: (at - usual) * 1000 for number, at in took.items()}
+
+
 def arrivals(heard: HeardInput, marks: Sequence[Mark]) -> dict[int, float]:
-    """When the first sound of each marker arrived, `time.monotonic()`."""
-    return {mark.number: heard.piece_at(mark.at_ms).at for mark in marks}
+    """When the first sound of each marker arrived, `time.monotonic()`: as if each piece came sample by sample, and its
+    last one with the message. A marker that begins with a piece, or one sample before, is neither early nor late."""
+    return {mark.number: heard.came_at(mark.at_ms) for mark in marks}
 
 
 def lateness_ms(arrived: dict[int, float]) -> dict[int, float]:

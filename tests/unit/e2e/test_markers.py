@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from tests.e2e.audio import Samples, from_pcm, level_dbfs, to_pcm
-from tests.e2e.markers import EVERY_MS, QUIET_DBFS, find_markers, judge, lateness_ms, sound, track
+from tests.e2e.markers import (
+    EVERY_MS,
+    QUIET_DBFS,
+    delays_ms,
+    doubled_between,
+    find_markers,
+    judge,
+    lateness_ms,
+    lost_between,
+    moved_between,
+    sound,
+    track,
+)
 
 HZ = 16_000
 NUMBERS = range(100, 160)
@@ -62,6 +74,48 @@ def test_silence_in_between_shows_in_the_steps() -> None:
     stretched = np.concatenate((said[: 30 * STEP], np.zeros(HZ // 5), said[30 * STEP :]))
     report = judge(find_markers(heard(stretched), HZ, NUMBERS), NUMBERS)
     assert report.complete and max(report.steps_ms) == pytest.approx(300, abs=1)
+
+
+def test_a_marker_that_a_silence_tears_in_two_did_not_come_twice() -> None:
+    said = track(NUMBERS, HZ, speaks)
+    middle = 30 * STEP + HZ * 30 // 1000
+    torn = np.concatenate((said[:middle], np.zeros(HZ // 5), said[middle:]))
+    marks = find_markers(heard(torn), HZ, NUMBERS)
+    assert [mark.number for mark in marks].count(130) == 2
+    assert judge(marks, NUMBERS).twice == []
+
+
+def test_between_two_places_a_marker_is_lost_only_if_it_was_clearly_there_before() -> None:
+    said = track(NUMBERS, HZ, speaks)
+    less = said.copy()
+    less[20 * STEP : 21 * STEP] = 0
+    faint = said.copy()
+    noise = np.random.default_rng(2).standard_normal(STEP) * 0.25
+    faint[20 * STEP : 21 * STEP] += noise
+    whole, without, worse = (judge(find_markers(heard(each), HZ, NUMBERS), NUMBERS) for each in (said, less, faint))
+    assert lost_between(whole, without) == [120]
+    assert lost_between(worse, without) == [] and lost_between(without, whole) == []
+
+
+def test_between_two_places_a_marker_is_doubled_only_if_it_was_there_once_before() -> None:
+    said = track(NUMBERS, HZ, speaks)
+    twice = np.concatenate((said[: 30 * STEP], said[29 * STEP :]))
+    once, again = (judge(find_markers(heard(each), HZ, NUMBERS), NUMBERS) for each in (said, twice))
+    assert doubled_between(once, again) == [129] and doubled_between(again, again) == []
+
+
+def test_silence_that_is_put_in_between_two_places_is_told() -> None:
+    said = track(NUMBERS, HZ, speaks)
+    stretched = np.concatenate((said[: 30 * STEP], np.zeros(HZ // 50), said[30 * STEP :]))
+    before, after = (judge(find_markers(heard(each), HZ, NUMBERS), NUMBERS) for each in (said, stretched))
+    assert moved_between(before, after, by_ms=5) == [130] and moved_between(after, after, by_ms=5) == []
+
+
+def test_delays_are_told_from_place_to_place() -> None:
+    came = {number: 5.0 + number * 0.1 for number in NUMBERS}
+    after = {number: at + 0.02 + (0.3 if number == 130 else 0.0) for number, at in came.items() if number != 140}
+    took = delays_ms(came, after)
+    assert took[130] == pytest.approx(300) and took[131] == pytest.approx(0, abs=1e-6) and 140 not in took
 
 
 def test_lateness_is_measured_against_the_usual_way() -> None:

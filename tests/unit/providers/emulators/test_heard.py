@@ -22,6 +22,13 @@ def test_pieces_are_joined_by_their_arrival_and_keep_each_connections_order() ->
         heard.piece_at(5.0)
 
 
+def test_a_position_came_as_if_its_piece_had_come_sample_by_sample() -> None:
+    heard = HeardInput(1000, [HeardPiece(1, 1.0, b"aabb"), HeardPiece(1, 1.5, b"ccdd")])
+    assert [heard.came_at(ms) for ms in (0.0, 1.0, 2.0, 3.0)] == pytest.approx([0.998, 0.999, 1.498, 1.499])
+    with pytest.raises(IndexError):
+        heard.came_at(4.0)
+
+
 def test_who_heard_nothing_joins_to_nothing() -> None:
     assert HeardInput(16_000, []).pcm == b"" and HeardInput(16_000, []).total_ms == 0
 
