@@ -24,6 +24,10 @@ _BYTES_PER_MS = 48
 """int16 mono at 24 kHz."""
 
 
+_BITRATE_BPS = 64_000
+"""Plenty: what is lost on the way is to be the network's doing, not the codec's."""
+
+
 class CallCarrier:
     """What came and was not read yet is bounded. Full (4096): the oldest goes, `dropped` counts it."""
 
@@ -31,7 +35,7 @@ class CallCarrier:
         """Args: host that the server listens on: a call keeps to the same addresses."""
         addresses = () if host in ("", "0.0.0.0", "::") else ("127.0.0.1" if host == "localhost" else host,)
         self.dropped = 0
-        self._peer = Peer(self, PeerSettings(addresses=addresses), name=name)
+        self._peer = Peer(self, PeerSettings(addresses=addresses, bitrate_bps=_BITRATE_BPS), name=name)
         self._inbox: deque[tuple[str | bytes | Heard, float]] = deque()
         self._wake = asyncio.Event()
         self._held = False

@@ -46,6 +46,8 @@ class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
     unified: bool
     sideband: Mapping[str, str] | None = None
     """Headers of the WebSocket for events; None: they travel over the data channel."""
+    bitrate_bps: int = 64_000
+    """Of the Opus that we send."""
     ice_servers: tuple[ResolvedIceServer, ...] = ()
     kept_silence_ms: float = 700.0
     """See `RealTimeOutbox`: as much silence as ends a turn."""
@@ -91,7 +93,7 @@ async def open_call(plan: CallPlan, connection: ConnectionSettings, *, name: str
         kept_silence_ms=plan.kept_silence_ms,
         close_timeout_s=connection.close_timeout_s,
     )
-    settings = PeerSettings(connect_timeout_s=connection.connect_timeout_s)
+    settings = PeerSettings(bitrate_bps=plan.bitrate_bps, connect_timeout_s=connection.connect_timeout_s)
     peer = Peer(link, settings, plan.ice_servers, name=name)
     link.bind(peer)
     try:

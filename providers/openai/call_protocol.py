@@ -90,7 +90,8 @@ class OpenAICallProtocol(OpenAIProtocol):
     def handle_timeout(self, now: float) -> list[SessionEvent]:
         self._now = now
         if self._commit_at is not None and now >= self._commit_at:
-            self._commit_now()
+            self._commit_at = None
+            self._commit()
         events = self._heard.told(super().handle_timeout(now), now)
         events += self._fenced(self._heard.expire(now))
         in_vain = any(isinstance(event, WarningReported) and event.code == "response_not_created" for event in events)
@@ -184,10 +185,6 @@ class OpenAICallProtocol(OpenAIProtocol):
             super().commit_input()  # says why not
             return
         self._commit_at = max(self._audio_until, self._now) + _ARRIVES_S
-
-    def _commit_now(self) -> None:
-        self._commit_at = None
-        super().commit_input()
 
     def clear_input(self) -> None:
         self._audio_until = 0.0

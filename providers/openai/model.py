@@ -132,6 +132,7 @@ class OpenAIModel:
             headers=self._headers(credential),
             unified=not ephemeral if own.webrtc_request == "auto" else own.webrtc_request == "unified",
             sideband=self._headers(self._credential) if own.sideband else None,
+            bitrate_bps=own.opus_bitrate_bps,
             ice_servers=self._ice_servers,
             kept_silence_ms=UserInput.silence_that_ends_a_turn_ms(turns),
         )

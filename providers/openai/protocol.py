@@ -390,6 +390,9 @@ class OpenAIProtocol:
             said = f"less than {MIN_COMMIT_MS:g} ms of audio since the last turn: nothing to commit"
             self._notices.append(self._warning("input_audio_buffer_commit_empty", said))
             return
+        self._commit()
+
+    def _commit(self) -> None:
         self._input.uncommitted_bytes = 0
         self._outgoing.append(messages.buffer_commit(self._event_id()))
         if self._speech.turn_detection.create_response:

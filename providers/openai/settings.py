@@ -67,6 +67,8 @@ class OpenAISettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     sideband: bool = False
     """With webrtc: events travel over a WebSocket that joins the call, not over the data channel. Larger messages;
     needs an API key."""
+    opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=256_000)] = 64_000
+    """With webrtc: of the speech that we send. Recognition suffers below 24000."""
     ice_servers: tuple[IceServer, ...] = ()
     """With webrtc: STUN and TURN servers. OpenAI itself needs none where UDP may leave."""
 

@@ -19,8 +19,8 @@ __all__ = ["PeerConnection", "PeerLink"]
 
 _log = logging.getLogger("providers.webrtc.link")
 
-_LEAD_MS = 60.0
-"""Handed to the sender ahead of time: counts as sent, and hides a late beat of the loop."""
+_LEAD_MS = 200.0
+"""Handed to the sender ahead of time: counts as sent, and hides a loop that stalls. Live speech never fills it."""
 _BEAT_S = 0.02
 _EARLY_MESSAGES = 64
 
@@ -178,11 +178,11 @@ class PeerLink:
         outbox, peer = self._outbox, self._peer
         if outbox is None or peer is None or self._end is not None:
             return
-        room_ms = _LEAD_MS - peer.queued_ms(self._loop.time())
-        while room_ms > 0 and (taken := outbox.take()) is not None:
+        ahead_ms = peer.queued_ms(self._loop.time())
+        while ahead_ms < _LEAD_MS and (taken := outbox.take(ahead_ms)) is not None:
             piece, duration_ms = taken
             peer.send_audio(piece)
-            room_ms -= duration_ms
+            ahead_ms += duration_ms
         if outbox:
             self._beat = self._loop.call_later(_BEAT_S, self._hand_on)
 

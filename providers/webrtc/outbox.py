@@ -16,16 +16,16 @@ _QUIET_PEAK = 200
 """int16, -44 dBFS: a room's noise."""
 _ONSET_PIECES = 3
 """Quiet in front of speech is kept: words begin softly."""
-_CATCH_UP_MS = 200.0
+_CATCH_UP_MS = 160.0
 _CAUGHT_UP_MS = 40.0
 
 
 class RealTimeOutbox:
     """Speech waiting to be sent. Full: the oldest goes and `OutboxStats` counts it.
 
-    Speech that was given faster than it can be sent stays late until somebody pauses. So once more than 200 ms wait,
-    silence is left out until 40 ms wait; only what is beyond `kept_silence_ms` of a pause, so that every turn still
-    ends where it ended, and counted.
+    Speech that was given faster than it can be sent stays late until somebody pauses. So once more than 160 ms wait,
+    here and in the sender, silence is left out until 40 ms wait; only what is beyond `kept_silence_ms` of a pause, so
+    that every turn still ends where it ended, and counted.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class RealTimeOutbox:
         while self.stats.waiting_audio_ms > self._limit_ms and len(self._waiting) > 1:
             self._drop()
 
-    def take(self) -> tuple[bytes, float] | None:
-        """The next piece and its duration, ms; None when nothing waits. Counts it as sent."""
-        self._skip_silence()
+    def take(self, ahead_ms: float = 0.0) -> tuple[bytes, float] | None:
+        """The next piece and its duration, ms; None when nothing waits. Counts it as sent. Args: ahead_ms waits in the
+        sender."""
+        self._skip_silence(ahead_ms)
         if not self._waiting:
             return None
         piece, duration_ms, quiet = self._pop()
@@ -70,12 +71,12 @@ class RealTimeOutbox:
         while self._waiting:
             self._drop()
 
-    def _skip_silence(self) -> None:
-        waiting_ms = self.stats.waiting_audio_ms
+    def _skip_silence(self, ahead_ms: float) -> None:
+        waiting_ms = self.stats.waiting_audio_ms + ahead_ms
         self._catching_up = waiting_ms > (_CAUGHT_UP_MS if self._catching_up else _CATCH_UP_MS)
         if not self._catching_up or self._quiet_ms < self._kept_silence_ms:
             return
-        while self.stats.waiting_audio_ms > _CAUGHT_UP_MS and self._leads_with_silence():
+        while self._waiting and self.stats.waiting_audio_ms + ahead_ms > _CAUGHT_UP_MS and self._leads_with_silence():
             _, duration_ms, _ = self._pop()
             self.stats.skipped_silence_ms += duration_ms
 

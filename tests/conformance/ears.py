@@ -19,7 +19,7 @@ from providers.contract import (
 from providers.scripted.voice import marker
 from providers.signal.resample import Int16Array, resample_whole
 
-__all__ = ["Ear", "best_correlation", "say", "speech"]
+__all__ = ["Ear", "best_correlation", "best_correlation_of_pieces", "say", "speech"]
 
 T = TypeVar("T")
 
@@ -118,3 +118,12 @@ def best_correlation(heard: Int16Array, sound: Int16Array) -> float:
     part = long[place : place + len(short)]
     norm = float(np.linalg.norm(part) * np.linalg.norm(short))
     return float(np.dot(part, short)) / norm if norm else 0.0
+
+
+def best_correlation_of_pieces(heard: Int16Array, sound: Int16Array) -> float:
+    """The median over the pieces of 100 ms of `sound`, each where it fits best: where a jitter buffer has stretched
+    time by a frame, what follows is as much itself as before. 0 when `heard` is too short."""
+    if len(heard) < len(sound):
+        return 0.0
+    pieces = [sound[first : first + 2400] for first in range(0, len(sound) - 2399, 2400)]
+    return float(np.median([best_correlation(heard, piece) for piece in pieces]))

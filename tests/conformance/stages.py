@@ -67,6 +67,12 @@ class Provider:
     """What was sent can be cleared again before it is committed."""
     takes_silent_results: bool = True
     """A tool result may be given without an answer to it."""
+    tells_close_codes: bool = True
+    """The service can say why it ends a connection: a WebSocket has codes for it."""
+    delivers_late_speech: bool = True
+    """Speech of a reply that was cut may still come, under its own name."""
+    real_time: bool = False
+    """Speech travels at the speed of sound, as Opus."""
 
 
 @asynccontextmanager
@@ -109,11 +115,17 @@ async def _gemini(scene: Scene) -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def _openai(scene: Scene) -> AsyncIterator[Stage]:
+async def _openai(scene: Scene, own: OpenAISettings | None = None) -> AsyncIterator[Stage]:
     async with OpenAIEmulator(load_text(scene.scenario), keys={_KEY}) as emulator:
         environ = {"OPENAI_API_KEY": scene.key, "OPENAI_BASE_URL": emulator.api_url}
-        model = OpenAIModel.from_config(scene.speech, OpenAISettings(), scene.connection, environ)
+        model = OpenAIModel.from_config(scene.speech, own or OpenAISettings(), scene.connection, environ)
         yield _stage(model, emulator)
+
+
+@asynccontextmanager
+async def _openai_webrtc(scene: Scene) -> AsyncIterator[Stage]:
+    async with _openai(scene, OpenAISettings(transport="webrtc")) as stage:
+        yield stage
 
 
 PROVIDERS = (
@@ -121,4 +133,13 @@ PROVIDERS = (
     Provider("scripted-duplex", _scripted_duplex, has_key=False),
     Provider("gemini", _gemini, forgets_input=False, takes_silent_results=False),
     Provider("openai", _openai, calls_off_tools=False, says_go_away=False),
+    Provider(
+        "openai-webrtc",
+        _openai_webrtc,
+        calls_off_tools=False,
+        says_go_away=False,
+        tells_close_codes=False,
+        delivers_late_speech=False,
+        real_time=True,
+    ),
 )

@@ -44,7 +44,8 @@ from providers.errors import (
     SetupTimeout,
 )
 from providers.settings import ConnectionSettings, SpeechSettings, TurnDetectionSettings
-from tests.conformance.ears import Ear, best_correlation, say, speech
+from providers.signal.resample import Int16Array
+from tests.conformance.ears import Ear, best_correlation, best_correlation_of_pieces, say, speech
 from tests.conformance.stages import FAST, PROVIDERS, WRONG_KEY, Provider, Scene, Stage
 from tests.fakes.leftovers import nothing_left
 from tests.fakes.websocket_server import until
@@ -82,6 +83,11 @@ async def conversation(
             yield session, Ear(session), stage
         finally:
             await session.close()
+
+
+def likeness(provider: Provider, heard: Int16Array, sound: Int16Array) -> float:
+    """How much of `sound` is in what was heard, 0 to 1."""
+    return (best_correlation_of_pieces if provider.real_time else best_correlation)(heard, sound)
 
 
 def needs_turns(session: ModelSession) -> None:
@@ -155,11 +161,11 @@ async def test_two_sessions_of_one_model_keep_apart(provider: Provider) -> None:
         for session, sound in zip(sessions, sounds, strict=True):
             say(session, sound)
         for ear in ears:
-            await ear.until_spoken(600)
+            await ear.answered()
         for number, ear in enumerate(ears):
             assert {event.session for event in ear.events} == {number + 1}
-            assert best_correlation(ear.spoken(), sounds[number]) > 0.9
-            assert best_correlation(ear.spoken(), sounds[1 - number]) < 0.3
+            assert likeness(provider, ear.spoken(), sounds[number]) > 0.9
+            assert likeness(provider, ear.spoken(), sounds[1 - number]) < 0.3
         await sessions[0].close()
         sessions[1].respond()
         await ears[1].until(ReplyStarted, 2)
@@ -173,8 +179,8 @@ async def test_what_was_said_comes_back(provider: Provider) -> None:
     async with conversation(provider) as (session, ear, _stage):
         sound = speech(800, 3)
         say(session, sound)
-        await ear.until_spoken(800)
-        assert best_correlation(ear.spoken(), sound) > 0.9
+        await ear.answered()
+        assert likeness(provider, ear.spoken(), sound) > 0.9
         assert {chunk.reply_id for chunk in ear.of(SpeechChunk)} == set(ear.replies)
         assert session.outbox.dropped_audio_messages == 0
 
@@ -258,7 +264,7 @@ async def test_muting_ends_the_turn_and_unmuting_begins_another(provider: Provid
             say(session, sound, silence_ms=0)
             session.end_input()
             await ear.answered(number)
-            assert best_correlation(ear.spoken(ear.replies[number - 1]), sound) > 0.9
+            assert likeness(provider, ear.spoken(ear.replies[number - 1]), sound) > 0.9
         assert alive(session, ear)
 
 
@@ -276,7 +282,7 @@ async def test_activity_marks_make_the_turn(provider: Provider) -> None:
         assert not ear.of(ReplyStarted), "silence ends no turn that we mark ourselves"
         session.end_activity()
         await ear.answered()
-        assert best_correlation(ear.spoken(), sound) > 0.9
+        assert likeness(provider, ear.spoken(), sound) > 0.9
         assert alive(session, ear)
 
 
@@ -291,8 +297,8 @@ async def test_committed_input_is_the_turn_and_cleared_input_is_not_in_it(provid
         say(session, wanted)
         session.commit_input()
         await ear.answered()
-        assert best_correlation(ear.spoken(), wanted) > 0.9
-        assert best_correlation(ear.spoken(), unwanted) < 0.3
+        assert likeness(provider, ear.spoken(), wanted) > 0.9
+        assert likeness(provider, ear.spoken(), unwanted) < 0.3
         assert alive(session, ear)
 
 
@@ -392,11 +398,11 @@ async def test_late_speech_carries_the_dead_replys_id(provider: Provider) -> Non
         second = next(place for place, event in enumerate(ear.events) if event in ear.of(ReplyStarted)[1:])
         cut = ear.position(Interrupted)
         late = [event for event in ear.events[cut:second] if isinstance(event, SpeechChunk)]
-        assert {chunk.reply_id for chunk in late} == {ear.replies[0]}
+        assert {chunk.reply_id for chunk in late} == ({ear.replies[0]} if provider.delivers_late_speech else set())
         after = [event for event in ear.events[second:] if isinstance(event, SpeechChunk)]
         # The first reply's speech is a marker of its own seed: none of it may sound under the second one's name.
         assert ear.replies[1] in {chunk.reply_id for chunk in after}
-        assert best_correlation(ear.spoken(ear.replies[1]), ear.spoken(ear.replies[0])[:2400]) < 0.5
+        assert likeness(provider, ear.spoken(ear.replies[1]), ear.spoken(ear.replies[0])[:2400]) < 0.5
 
 
 async def test_model_believes_what_was_heard(provider: Provider) -> None:
@@ -625,7 +631,7 @@ async def test_lost_connection_is_worth_another_try(provider: Provider, fault: s
     async with conversation(provider, struck) as (session, ear, _):
         say(session, speech(400, 3))
         end = await ear.until(Closed)
-        assert end.code == code
+        assert end.code == (code if provider.tells_close_codes else 1006)
         assert isinstance(end.error, ProviderUnavailable)
         assert session.state is SessionState.CLOSED
         with pytest.raises(SessionEnded):
@@ -637,6 +643,8 @@ async def test_a_close_that_blames_us_is_the_setups_fault_only_before_the_first_
     provider: Provider, code: int
 ) -> None:
     blame = f'[[faults]]\nkind = "close"\ncode = {code}\nreason = "Request contains an invalid argument."\n'
+    if not provider.tells_close_codes:
+        pytest.skip("nobody says whom it blames")
     async with conversation(provider, f"{FAST}{blame}at_s = 0.02\n") as (_, ear, _):
         assert isinstance((await ear.until(Closed)).error, ProviderRejected)
     async with conversation(provider, f"{LONG_REPLY}{blame}reply = 1\nspeech_ms = 200\n") as (session, ear, _):
@@ -698,7 +706,7 @@ async def test_odd_messages_are_survived(provider: Provider) -> None:
         sound = speech(600, 3)
         say(session, sound)
         await ear.answered()
-        assert best_correlation(ear.spoken(), sound) > 0.9
+        assert likeness(provider, ear.spoken(), sound) > 0.9
         assert session.state is SessionState.READY
 
 

@@ -115,12 +115,12 @@ async def test_audio_is_handed_to_the_sender_little_by_little_and_the_rest_is_to
     link, peer, _ = joined()
     stats = OutboxStats()
     assert link.carry_audio(stats)
-    link.send_audio(LOUD * 10)
-    assert sum(map(len, peer.audio)) == len(LOUD) * 3
-    assert (stats.waiting_audio_ms, stats.sent_audio_ms) == (140, 60)
+    link.send_audio(LOUD * 30)
+    assert sum(map(len, peer.audio)) == len(LOUD) * 10
+    assert (stats.waiting_audio_ms, stats.sent_audio_ms) == (400, 200)
     peer.queued = 0.0
     await asyncio.sleep(0.05)
-    assert stats.sent_audio_ms >= 120
+    assert stats.sent_audio_ms >= 400
     link.drop_audio()
     assert (stats.waiting_audio_ms, peer.flushes) == (0, 1)
     link.abort()
