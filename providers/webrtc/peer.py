@@ -130,7 +130,7 @@ class Peer:
         """The SDP to send, complete with addresses: audio both ways and one data channel labelled `channel`."""
         assert self._wire is None, "a connection is offered or answered once"
         self._label = channel
-        wire = await self._gathered()
+        wire = await self._gathered(controlling=True)
         return sdp.offer(wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session()))
 
     async def accept(self, answer_sdp: str) -> None:
@@ -143,18 +143,18 @@ class Peer:
         """The SDP to answer with; connecting begins. Raises ValueError for an offer that cannot be used."""
         assert self._wire is None, "a connection is offered or answered once"
         remote = sdp.parse(offer_sdp, is_answer=False)
-        wire = await self._gathered()
+        wire = await self._gathered(controlling=False)
         role = "server" if remote.role == "client" else "client"
         local = wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session())
         video = wire.take_video(remote)
         self._start(remote, controlling=False, role=role)
         return sdp.answer(local, remote, role=role, video=video)
 
-    async def _gathered(self) -> Wire:
+    async def _gathered(self, *, controlling: bool) -> Wire:
         from providers.webrtc.seam import Wire  # aiortc, on first use
 
         self._wire = Wire(self, self.settings, self._servers, self.name)
-        await self._wire.gather()
+        await self._wire.gather(controlling=controlling)
         return self._wire
 
     def _session(self) -> int:

@@ -292,8 +292,13 @@ class Wire:
         self._ssrc = 0
         self._dtls.on("statechange", self._dtls_changed)
 
-    async def gather(self) -> None:
-        """Open the sockets. Raises OSError when there is no address to listen on."""
+    async def gather(self, *, controlling: bool) -> None:
+        """Open the sockets. Raises OSError when there is no address to listen on.
+
+        The role is settled before anybody can ask: whoever answers may check our addresses before his answer is here,
+        and a role that changed then would leave both sides waiting for the other to choose a path.
+        """
+        self._ice.ice_controlling = controlling
         await self._ice.gather_candidates()
 
     def local(self, *, ssrc: int, cname: str, session: int) -> sdp.Local:

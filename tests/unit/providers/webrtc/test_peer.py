@@ -52,6 +52,20 @@ async def test_two_peers_talk_and_write_both_ways() -> None:
     assert here.reasons == ["closed"] and len(there.reasons) == 1
 
 
+async def test_an_answer_that_comes_after_its_senders_first_checks_still_connects() -> None:
+    """Over HTTP an answer takes its time, and whoever gave it does not wait. The roles are not thrown over by it."""
+    for _ in range(6):
+        here, there = Remembering(), Remembering()
+        a, b = Peer(here, LOOPBACK, name="a"), Peer(there, LOOPBACK, name="b")
+        answer = await b.answer(await a.offer("words"))
+        await asyncio.sleep(0.06)
+        await a.accept(answer)
+        async with asyncio.timeout(5):
+            await asyncio.gather(a.connected(), b.connected())
+        await a.close()
+        await b.close()
+
+
 async def test_an_offer_is_answered_by_plain_aiortc() -> None:
     user, client = Remembering(), PlainClient(hertz=500)
     peer = Peer(user, LOOPBACK, name="ours")
