@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 from collections.abc import Mapping
+from importlib import import_module
 from urllib.parse import urlsplit
 
 import msgspec
@@ -97,6 +98,7 @@ async def open_call(plan: CallPlan, connection: ConnectionSettings, *, name: str
     peer = Peer(link, settings, plan.ice_servers, name=name)
     link.bind(peer)
     try:
+        await asyncio.to_thread(import_module, "providers.webrtc.seam")  # a quarter of a second, the first time
         offer = await peer.offer(CHANNEL)
         answer = await _ask(plan, offer, connection)
         call_id = call_id_of(answer)
