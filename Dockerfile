@@ -1,4 +1,9 @@
 # Every step is a make target that CI runs; only the set of packages differs: no tools for development.
+FROM node:22-bookworm-slim AS page
+WORKDIR /web
+COPY web/package.json web/package-lock.json web/.npmrc ./
+RUN npm ci --omit=dev --ignore-scripts
+
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
@@ -6,6 +11,8 @@ COPY Makefile pyproject.toml requirements-image.lock README.md LICENSE ./
 COPY tools ./tools
 COPY providers ./providers
 COPY bridge ./bridge
+COPY web ./web
+COPY --from=page /web/node_modules/livekit-client/dist/livekit-client.esm.mjs ./web/vendor/
 RUN make install LOCK=requirements-image.lock
 
 FROM python:3.11-slim-bookworm

@@ -23,7 +23,7 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """One process running `bench.workers.NAME`. Use as an async context manager.
+    """One process running `bench.workers.NAME`, or a module with a dot in its name. Use as an async context manager.
 
     Args: through is a command that runs the one behind it, such as `ip netns exec NAME`.
     """
@@ -48,7 +48,7 @@ class Worker:
                 *self._through,
                 sys.executable,
                 "-m",
-                f"bench.workers.{self._program}",
+                self._program if "." in self._program else f"bench.workers.{self._program}",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -217,10 +217,13 @@ def demo(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--offline", is_flag=True, help="Look at the configuration only; connect to nothing.")
 @click.option("--room", metavar="NAME", help="Room to join, instead of the file's.")
+@click.option("--serve", is_flag=True, help="For `roombridge serve`: no room is needed, and a port.")
 @_config_option
 @_provider_option
 @_told
-def check(as_json: bool, offline: bool, room: str | None, config_file: Path | None, provider: str | None) -> int:
+def check(
+    as_json: bool, offline: bool, room: str | None, serve: bool, config_file: Path | None, provider: str | None
+) -> int:
     """Say what would be opened with this configuration, and whether it could be.
 
     Exits with 0 when a call could start, 1 when something cannot be reached, 2 when a setting or key is wrong.
@@ -228,7 +231,7 @@ def check(as_json: bool, offline: bool, room: str | None, config_file: Path | No
     """
     from bridge.diagnosis import diagnose
 
-    diagnosis = diagnose(config_file, os.environ, provider=provider, room=room, offline=offline)
+    diagnosis = diagnose(config_file, os.environ, provider=provider, room=room, offline=offline, serve=serve)
     if as_json:
         click.echo(json.dumps(diagnosis.as_dict(), indent=2))
     else:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,7 +22,9 @@ import msgspec
 from bridge.app import make_room, model_problems
 from bridge.config import Config, load
 from bridge.core.errors import ConfigError
+from bridge.http_api.tokens import SECRET_VARIABLE
 from bridge.log import Redactor, secrets_of
+from bridge.serve import choices, serve_problems
 from bridge.transports.livekit_room.token import sign
 from providers.catalog import PROVIDERS
 from providers.errors import SettingRefused
@@ -73,13 +76,16 @@ def diagnose(
     provider: str | None = None,
     room: str | None = None,
     offline: bool = False,
+    serve: bool = False,
 ) -> Diagnosis:
     """Everything that can be known without opening a session. Raises nothing for what is wrong: it is the answer.
+
+    Args: serve: for `roombridge serve`, which needs no room and a free port.
 
     No secret of `environ` is in it, wherever it was set by mistake.
     """
     named: set[str] = set()
-    diagnosis = _found(config_file, environ, provider, room, offline, named)
+    diagnosis = _found(config_file, environ, provider, room, offline, serve, named)
     redact = Redactor(secrets_of(environ, named))
     return Diagnosis(
         [Finding(finding.what, finding.state, redact(finding.detail)) for finding in diagnosis.findings],
@@ -101,6 +107,7 @@ def _found(
     provider: str | None,
     room: str | None,
     offline: bool,
+    serve: bool,
     named: set[str],
 ) -> Diagnosis:
     """The diagnosis as it is; the variables that the configuration names for keys are put into `named`."""
@@ -119,9 +126,14 @@ def _found(
     _check_model(diagnosis, config, environ, "model")
     for name in config.failover:
         _check_model(diagnosis, config.of(name), environ, "stand-in")
-    _check_room(diagnosis, config, environ)
+    has_server = not serve or any(environ.get(name, "").strip() for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
+    if has_server:
+        # Rooms of a serving process are named when somebody calls.
+        named_room = config if not serve else _with_room(config)
+        _check_room(diagnosis, named_room, environ)
+    _check_serve(diagnosis, config, environ, wanted=serve, offline=offline)
     if not offline:
-        diagnosis.findings += asyncio.run(_reach(config, environ, diagnosis.problems))
+        diagnosis.findings += asyncio.run(_reach(config, environ, diagnosis.problems, livekit=has_server))
     return diagnosis
 
 
@@ -187,10 +199,50 @@ def _check_room(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str]
     diagnosis.findings.append(Finding("room", "ok", detail))
 
 
-async def _reach(config: Config, environ: Mapping[str, str], problems: Sequence[ConfigError]) -> list[Finding]:
+def _with_room(config: Config) -> Config:
+    livekit = msgspec.structs.replace(config.livekit, room=config.livekit.room or "one for each caller")
+    return msgspec.structs.replace(config, livekit=livekit)
+
+
+def _check_serve(
+    diagnosis: Diagnosis, config: Config, environ: Mapping[str, str], *, wanted: bool, offline: bool
+) -> None:
+    """What `roombridge serve` would do. Where it is not what is asked about, its extra may be missing."""
+    add = diagnosis.findings.append
+    missing = [name for name in ("aiohttp", "aiortc") if find_spec(name) is None]
+    problems = [problem for problem in serve_problems(config, environ) if problem.field not in missing]
+    diagnosis.problems += problems
+    if missing:
+        detail = f"{' and '.join(missing)} not installed: pip install 'roombridge[webrtc]'"
+        add(Finding("serve", "wrong" if wanted else "skipped", detail))
+    if missing or problems:
+        return
+    settings, webrtc = config.serve, config.webrtc
+    offered = ", ".join(choice.name + ("" if choice.ready else " (not ready)") for choice in choices(config, environ))
+    signs = f"{SECRET_VARIABLE} set" if environ.get(SECRET_VARIABLE, "").strip() else "a secret made at its start"
+    relays = sum(len(server.urls) for server in webrtc.ice_servers)
+    detail = f"{settings.host}:{settings.port}, {offered}; {webrtc.max_calls} calls; {relays} STUN or TURN; {signs}"
+    add(Finding("serve", "ok", detail))
+    if wanted and not offline:
+        add(_reach_port(settings.host, settings.port))
+
+
+def _reach_port(host: str, port: int) -> Finding:
+    """Could we listen there?"""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return Finding("serve port", "ok", f"{host}:{port} is free" if port else "any free one")
+    except (OSError, OverflowError) as error:
+        mend = "does roombridge serve run already? Or set serve.host and serve.port"
+        return Finding("serve port", "unreachable", f"{host}:{port}: {_plain(error)}; {mend}")
+
+
+async def _reach(
+    config: Config, environ: Mapping[str, str], problems: Sequence[ConfigError], *, livekit: bool
+) -> list[Finding]:
     """Knock at both doors; where something is wrong with an address, that is told already and there is no door."""
     jobs: list[Callable[[], Finding]] = []
-    if not any(problem.field == "livekit.url" for problem in problems):
+    if livekit and not any(problem.field == "livekit.url" for problem in problems):
         jobs.append(lambda: _reach_livekit(config.livekit.url, environ))
     if not any(problem.field.startswith("connection.") for problem in problems):
         for name in (config.provider, *config.failover):

@@ -104,9 +104,10 @@ def ice_servers(config: Config, environ: Mapping[str, str]) -> tuple[ResolvedIce
     try:
         return resolve(config.webrtc.ice_servers, environ)
     except ValueError as error:
-        raise ConfigError(
-            "webrtc.ice_servers", [list(one.urls) for one in config.webrtc.ice_servers], str(error)
-        ) from None
+        # It says `ice_servers[0].urls = 'x': what to do`, or leaves the value out.
+        what, _, mend = str(error).partition(": ")
+        field, _, value = what.partition(" = ")
+        raise ConfigError(f"webrtc.{field}", value.strip("'"), mend) from None
 
 
 def _for_browsers(server: ResolvedIceServer) -> dict[str, Any]:

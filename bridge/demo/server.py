@@ -22,6 +22,8 @@ __all__ = ["LocalServer", "ServerNotFound", "ServerNotReady", "find_server"]
 
 
 _ATTEMPTS = 3
+_LOOPBACK = "127.0.0.1"
+_NOBODY = 9
 _PORT_TAKEN = "address already in use"
 
 
@@ -63,7 +65,7 @@ class LocalServer:
     def __init__(
         self,
         *,
-        host: str = "127.0.0.1",
+        host: str = _LOOPBACK,
         port: int = 0,
         auto_create: bool = True,
         api_key: str = "devkey",
@@ -137,10 +139,13 @@ class LocalServer:
                 "enable_loopback_candidate": True,
                 "tcp_port": self._tcp_port,
                 "allow_tcp_fallback": self._media_over_tcp,
+                # Each interface's candidate is given out as `node_ip`, and only one of them is listened to.
+                **({"ips": {"includes": [f"{self.host}/32"]}} if self.host != _LOOPBACK else {}),
                 "udp_port": self._udp_port,
                 # Without any, clients get names of public STUN servers: a machine without a network then waits for its
                 # resolver, and libwebrtc keeps a thread for each look-up (37 for each call were seen).
-                "stun_servers": [f"{self.host}:{self._udp_port}"],
+                # Elsewhere a port of nobody's: a client takes all that comes from a STUN server's for its answers.
+                "stun_servers": [f"{self.host}:{self._udp_port if self.host == _LOOPBACK else _NOBODY}"],
             },
             "room": {
                 "auto_create": self._auto_create,

@@ -210,6 +210,8 @@ class Peer:
         """Until media flows both ways is possible and the channel is open. The caller bounds it.
         Raises ConnectionError, with the reason, if the connection ends instead."""
         await asyncio.shield(self._ready)
+        if self._reason is not None:
+            raise ConnectionError(self._reason)
 
     # Out
 

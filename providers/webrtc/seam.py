@@ -46,12 +46,16 @@ _MAX_WAITING = 512
 """Datagrams of DTLS and RTCP between the socket and their reader. Full: new ones are dropped."""
 _MAX_BUFFERED = 1 << 20
 """Bytes that wait in the data channel before messages are dropped."""
+_MAX_CANDIDATES = 64
+"""Addresses that the other side may be known by. Full: checks from further ones are not answered by checks."""
+_LEAST_WINDOW = 131_072
+"""Bytes of unfinished messages that are kept at least; else twice the longest message."""
 _MAX_STREAMS, _MAX_GAPS = 64, 4_096
 _OPEN_WAITS_TURNS = 3
 
 _SHAPE: dict[Any, tuple[str, ...]] = {
-    aioice.Connection: ("build_request", "data_received", "get_component_candidates", "request_received"),
-    aioice.ice.StunProtocol: ("request", "send_stun", "send_data"),
+    aioice.Connection: ("build_request", "check_incoming", "data_received", "get_component_candidates"),
+    aioice.ice.StunProtocol: ("datagram_received", "send_stun"),
     aioice.ice: ("get_host_addresses", "relayed_candidate", "server_reflexive_candidate"),
     RTCDtlsTransport: ("_handle_rtcp_data", "_handle_rtp_data", "_recv_next", "_register_data_receiver", "_set_role"),
     RTCSctpTransport: ("_handle_data", "_data_channel_flush"),
@@ -97,6 +101,7 @@ class _Ice(aioice.Connection):
         self._wire = wire
         self._addresses = tuple(addresses)
         self._servers = tuple(servers)
+        self._known: tuple[str, int] | None = None
         if not hasattr(self, "_nominated") or not isinstance(getattr(self, "_queue", None), asyncio.Queue):
             raise RuntimeError(
                 f"aioice {metadata.version('aioice')}: not of the known shape; install aiortc>=1.16,<1.17"
@@ -115,6 +120,8 @@ class _Ice(aioice.Connection):
         candidates = await super().get_component_candidates(component, chosen, timeout)
         if not candidates:
             raise OSError(f"no address to listen on: tried {', '.join(chosen)}")
+        for protocol in self._protocols:
+            self._take_over(protocol)
         questions: list[Coroutine[Any, Any, tuple[aioice.Candidate, Any]]] = []
         for server in ice.stun_servers(self._servers)[:4]:
             questions += [
@@ -141,6 +148,7 @@ class _Ice(aioice.Connection):
                 _log.info("an ICE server gave no address: %s", type(error).__name__)
                 return
             if relay is not None:
+                self._take_over(relay)
                 self._protocols.append(relay)
             if all((candidate.host, candidate.port) != (other.host, other.port) for other in candidates):
                 candidates.append(candidate)
@@ -150,17 +158,43 @@ class _Ice(aioice.Connection):
                 asking.create_task(ask(question), name=f"webrtc:gather:{number}")
         return candidates
 
+    def _take_over(self, protocol: Any) -> None:
+        """What is no STUN goes our way, and only from an address that has proved itself by STUN: a datagram of a
+        stranger could end a DTLS handshake. The first byte tells the kinds apart (RFC 7983)."""
+        stun = protocol.datagram_received
+
+        def received(data: bytes, address: tuple[Any, ...]) -> None:
+            if len(data) < 2:
+                return  # aiortc's reader would end at an empty one
+            if data[0] < 4:
+                stun(data, address)
+            elif self._knows((address[0], address[1])):
+                self._wire.datagram(data)
+            else:
+                self._wire.dropped_datagrams += 1
+
+        protocol.datagram_received = received
+
+    def _knows(self, address: tuple[str, int]) -> bool:
+        if address != self._known:
+            if all((other._network_host, other.port) != address for other in self._remote_candidates):
+                return False
+            self._known = address
+        return True
+
     def data_received(self, data: bytes, component: int) -> None:
-        self._wire.datagram(data, component)
+        self._wire.dropped_datagrams += 1  # looked like STUN and is none
 
-    def request_received(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
-        self._wire.heard += 1
-        super().request_received(message, addr, protocol)
+    def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
+        """A connectivity check with the right password."""
+        if len(self._remote_candidates) < _MAX_CANDIDATES or self._knows(addr):
+            self._wire.heard += 1
+            super().check_incoming(message, addr, protocol)
 
-    def put(self, data: bytes, component: int) -> None:
+    def put(self, data: bytes) -> None:
         """To the slow way: DTLS, RTCP, video."""
         if self._queue.qsize() < _MAX_WAITING:
-            self._queue.put_nowait((data, component))
+            self._queue.put_nowait((data, 1))
         else:
             self._wire.dropped_datagrams += 1
 
@@ -169,6 +203,14 @@ class _Ice(aioice.Connection):
 
     def _send(self, data: bytes) -> Coroutine[Any, Any, None]:
         return self.send(data)
+
+    async def close(self) -> None:
+        """aioice's own leaves its consent checks running when it is closed in the moment in which it connects."""
+        await super().close()
+        left = self._query_consent_task
+        if left is not None and not left.done():
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
 
     def path(self) -> tuple[Any, tuple[str, int]] | None:
         """The protocol and the remote address that carry data."""
@@ -368,6 +410,7 @@ class Wire:
 
     async def _start_channel(self, remote: sdp.Remote, label: str | None) -> None:
         sctp = RTCSctpTransport(self._dtls)
+        sctp._advertised_rwnd = max(_LEAST_WINDOW, 2 * self._settings.max_message_bytes)
         self._sctp = sctp
         if label is not None:
             self._take(RTCDataChannel(sctp, RTCDataChannelParameters(label=label)))
@@ -403,10 +446,8 @@ class Wire:
         if not self._ended:
             self.user.wire_lost(reason)
 
-    def datagram(self, data: bytes, component: int) -> None:
+    def datagram(self, data: bytes) -> None:
         """From the socket's own callback: audio takes the short way, all else waits for DTLS's reader."""
-        if len(data) < 2:
-            return  # aiortc's reader would end at an empty one
         if 127 < data[0] < 192 and data[1] & 0x7F == self._payload_type and self._unprotect is not None:
             try:
                 packet = self._unprotect(data)
@@ -417,7 +458,7 @@ class Wire:
             self.user.rtp_received(packet)
             return
         self.heard += 1
-        self._ice.put(data, component)
+        self._ice.put(data)
 
     def send_rtp(self, packet: bytes) -> bool:
         """Encrypt and send. False: there is no way just now."""

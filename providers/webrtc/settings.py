@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 __all__ = ["IceServer", "JitterSettings", "PeerSettings", "ResolvedIceServer"]
 
@@ -32,17 +35,21 @@ class ResolvedIceServer(msgspec.Struct, frozen=True, kw_only=True):
 class JitterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much delay is spent on packets that come unevenly. More hides more jitter; every answer comes later by it."""
 
-    min_delay_ms: int = 20
+    min_delay_ms: Annotated[int, Meta(ge=0, le=1_000)] = 20
     """Never less than this, however even the packets come."""
-    max_delay_ms: int = 200
+    max_delay_ms: Annotated[int, Meta(ge=20, le=2_000)] = 200
     """Never more than this on purpose: what comes later counts as lost."""
-    start_delay_ms: int = 40
+    start_delay_ms: Annotated[int, Meta(ge=0, le=1_000)] = 40
     """Until the jitter is known."""
-    max_held_ms: int = 2_000
+    max_held_ms: Annotated[int, Meta(ge=0, le=4_000)] = 2_000
     """Speech that a stall of the network delivered late and all at once: so much is kept, and played a little faster
     until the delay is back. The oldest beyond it is dropped."""
-    rest_after_ms: int = 1_000
+    rest_after_ms: Annotated[int, Meta(ge=100, le=10_000)] = 1_000
     """No packet for so long: the stream rests, nothing is played until the next one."""
+
+    def __post_init__(self) -> None:
+        if self.min_delay_ms > self.max_delay_ms:
+            raise ValueError(f"min_delay_ms = {self.min_delay_ms}: use at most max_delay_ms = {self.max_delay_ms}")
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,59 +1,15 @@
-"""Direct calls as a caller has them: plain aiortc, real HTTP and UDP on loopback, the scripted model behind."""
+"""Direct calls as a caller has them: plain aiortc, real HTTP and UDP on loopback. With speech: tests/e2e."""
 
 from __future__ import annotations
 
-import threading
-
-import numpy as np
 import pytest
 
 from bridge.core.words import EndReason
-from tests.e2e.audio import find, from_pcm, likeness, speechlike
 from tests.fakes.caller import Caller, serving
 from tests.fakes.leftovers import nothing_left
 from tests.fakes.webrtc import until
 
 pytestmark = pytest.mark.timeout(60)
-
-HZ = 48_000
-SAID = speechlike(7, HZ, 2.0)
-
-
-def heard_by(caller: Caller) -> np.ndarray:
-    return from_pcm(caller.ear.capture().samples.tobytes())
-
-
-async def test_a_caller_is_heard_from_his_first_word_and_hears_the_answer() -> None:
-    async with nothing_left(3.0), serving() as (here, process), Caller(here) as ada:
-        ada.say(SAID)  # from the first packet on
-        await ada.call()
-        await until(lambda: ada.of_type("hello"))
-        hello = ada.of_type("hello")[0]
-        assert (hello["version"], hello["provider"]) == (1, "scripted") and hello["identity"].startswith("guest-")
-        assert ada.messages[0] == hello, "the first of all"
-        await until(lambda: {"type": "state", "state": "speaking"} in ada.messages, 15)
-        await until(lambda: ada.messages[-1] == {"type": "state", "state": "listening"}, 15)
-        (bridge,) = process.bridges.values()
-        assert bridge.snapshot().counters["room.voice_dropped_ms"] == 0
-        assert likeness(SAID, heard_by(ada), HZ) >= 0.9
-        assert find(SAID[: HZ // 2], heard_by(ada), HZ).correlation >= 0.8, "its first half second too"
-        (turn,) = ada.of_type("turn")
-        assert turn["audible_ms"] > 0
-        await ada.connection.close()
-        await until(lambda: process.ended)
-        assert process.ended[0].reason is EndReason.PARTICIPANT_LEFT
-
-
-async def test_an_interruption_is_heard_at_once() -> None:
-    async with serving() as (here, process), Caller(here) as ada:
-        await ada.call()
-        ada.say(speechlike(8, HZ, 4.0))
-        await until(lambda: {"type": "state", "state": "speaking"} in ada.messages, 15)
-        ada.send(type="interrupt")
-        before = len(ada.messages)
-        await until(lambda: {"type": "state", "state": "listening"} in ada.messages[before:], 1)
-        (bridge,) = process.bridges.values()
-        assert bridge.snapshot().counters["playout.flushes"] >= 1
 
 
 async def test_typed_words_are_answered_and_shown() -> None:
@@ -104,38 +60,6 @@ async def test_who_vanishes_is_missed_in_bounded_time() -> None:
                 protocol.transport.abort()
         await until(lambda: process.ended, 5)
         assert process.ended[0].reason is EndReason.DISCONNECTED
-
-
-async def test_two_callers_are_in_two_calls() -> None:
-    threads = set(threading.enumerate())
-    async with nothing_left(3.0), serving() as (here, process), Caller(here) as ada, Caller(here) as bob:
-        await ada.call()
-        await bob.call()
-        await until(lambda: len(process.bridges) == 2)
-        ada.say(SAID)
-        await until(lambda: {"type": "state", "state": "speaking"} in ada.messages, 15)
-        await until(lambda: ada.messages[-1] == {"type": "state", "state": "listening"}, 15)
-        assert find(SAID, heard_by(bob), HZ).correlation < 0.3
-        assert not [message for message in bob.messages if message.get("state") == "speaking"]
-        ada.send(type="hang_up")
-        await until(lambda: len(process.bridges) == 1)
-        bob.send(type="text", text="still here")
-        await until(lambda: "still here" in bob.captions("agent"), 15)
-    left = [thread.name for thread in set(threading.enumerate()) - threads]
-    assert [name for name in left if not name.startswith("asyncio_")] == [], "the loop's executor keeps its own"
-
-
-async def test_a_stop_lets_what_is_being_said_be_heard_and_says_goodbye() -> None:
-    async with serving() as (here, _), Caller(here) as ada:
-        await ada.call()
-        ada.say(SAID)
-        await until(lambda: {"type": "state", "state": "speaking"} in ada.messages, 15)
-        here.stop()
-        await until(lambda: ada.of_type("ended"), 10)
-        assert ada.of_type("ended") == [{"type": "ended", "reason": "requested"}]
-        assert likeness(SAID, heard_by(ada), HZ) >= 0.9
-        status, body = await ada.offer_call("v=0")
-        assert status in (400, 401, 503), body
 
 
 async def test_a_caller_who_does_not_come_is_not_waited_for() -> None:

@@ -17,6 +17,7 @@ from bridge.facade import RoomBridge
 from bridge.http_api.settings import ServeSettings
 from bridge.serve import Serving
 from bridge.transports.livekit_room import LiveKitSettings
+from bridge.transports.webrtc_call import DirectCallSettings
 from providers.catalog import PROVIDERS
 from providers.emulators.server import EmulatorServer
 from providers.scripted.scenario import Scenario
@@ -64,7 +65,7 @@ class ServedPage:
 
 @asynccontextmanager
 async def served_page(
-    server: LocalServer | None, scenario: Scenario | None = None, **serve: Any
+    server: LocalServer | None, scenario: Scenario | None = None, *, max_calls: int = 10, **serve: Any
 ) -> AsyncIterator[ServedPage]:
     """Args: server is the LiveKit server that rooms are made on; None: there is none."""
     async with emulator_of("openai", scenario) as emulator:
@@ -74,6 +75,7 @@ async def served_page(
             providers={"openai": own},
             livekit=LiveKitSettings(url=server.url) if server else LiveKitSettings(),
             serve=ServeSettings(port=0, **serve),
+            webrtc=DirectCallSettings(max_calls=max_calls),
         )
         environ = {"OPENAI_API_KEY": "a-key"}
         if server is not None:

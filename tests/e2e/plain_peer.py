@@ -123,10 +123,12 @@ class PlainPeer:
         await self.connection.setLocalDescription(await self.connection.createAnswer())
         return str(self.connection.localDescription.sdp)
 
-    async def connect(self, answers: Callable[[str], Awaitable[str]], timeout_s: float = 10.0) -> None:
+    async def connect(
+        self, answers: Callable[[str], Awaitable[str]], *, channel: str = "", timeout_s: float = 10.0
+    ) -> None:
         """Offer to somebody who answers, and wait until media flows. Raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
-            await self.accept(await answers(await self.offer()))
+            await self.accept(await answers(await self.offer(channel)))
             await self._connected.wait()
 
     def _on_state(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from bench.markers import Capture
 from tests.e2e.audio import Samples, find, from_pcm, likeness, read_wav, resampled
 from tests.e2e.markers import EVERY_MS, Mark, find_markers, track
 from tests.fakes.netem import CLEAN, Conditions
+from tests.fakes.rtp_tap import RtpTap
 
 __all__ = [
     "BAD",
@@ -53,8 +55,9 @@ def _speech(rate_hz: int) -> Samples:
     return place
 
 
+@cache
 def said(rate_hz: int) -> Samples:
-    """All of it, mono: markers by number of 100 ms, the sentences in their place."""
+    """All of it, mono: markers by number of 100 ms, the sentences in their place. Made once: it takes a second."""
     whole = track(range(round(TOTAL_S * 10)), rate_hz)
     speech = _speech(rate_hz)
     start = int(_SPEECH_AT_S * rate_hz)
@@ -105,6 +108,8 @@ class Report(msgspec.Struct, frozen=True):
     """Of the sentences, in phrases of a second, each 100 ms aligned by itself."""
     lost_percent: float
     """Of the markers said in the bad weather, those that were not heard."""
+    told: str
+    """Counters of the line, for a reader of a failure."""
     back_s: float
     """From the end of the cut to the first of five markers in a row, one of which may be missing."""
 
@@ -115,18 +120,23 @@ class Report(msgspec.Struct, frozen=True):
         )
 
 
-def judge(name: str, ear: Capture, cut_ends_at: float) -> Report:
-    """What an ear has heard of the programme. Raises ValueError if it has heard too little of it to tell."""
+def judge(name: str, ear: Capture, cut_ends_at: float, tap: RtpTap | None = None, told: str = "") -> Report:
+    """What an ear has heard of the programme. Raises ValueError if it has heard too little of it to tell.
+
+    Args: tap saw the stream on its way: where the sender itself stood still (on a machine that did), what it says later
+    is later by no fault of the network's nor of the receiver's.
+    """
     heard = from_pcm(ear.samples.tobytes())
     speech = range(round(_SPEECH_AT_S * 10), round(_CUT_AT_S * 10))
     marks = _marks(heard, ear.rate_hz, speech)
     came = {number: ear.moment(_sample(mark, ear.rate_hz)) for number, mark in marks.items()}
 
     def delay_ms(from_s: float, until_s: float) -> float:
-        numbers = [number for number in came if from_s * 10 <= number < until_s * 10]
+        numbers = [number for number in sorted(came) if from_s * 10 <= number < until_s * 10]
         if not numbers:
             raise ValueError(f"{name}: none of the markers from {from_s:g} to {until_s:g} s was heard")
-        return float(np.median([came[number] * 1000 - number * EVERY_MS for number in numbers]))
+        late_ms = float(np.median([came[number] * 1000 - number * EVERY_MS for number in numbers]))
+        return late_ms - (tap.lag_ms(came[numbers[0]], came[numbers[-1]]) if tap is not None else 0.0)
 
     clean = delay_ms(2.0, _BAD_AT_S - 0.5)
     cut_end_s = _CUT_AT_S + CUT_S
@@ -134,6 +144,7 @@ def judge(name: str, ear: Capture, cut_ends_at: float) -> Report:
     weather += range(round(cut_end_s * 10) + 30, round(_CLEAR_AT_S * 10) - 5)
     return Report(
         name=name,
+        told=told,
         bad_ms=delay_ms(_SPEECH_AT_S - 2.5, _SPEECH_AT_S) - clean,
         bad_again_ms=delay_ms(cut_end_s + 9.0, _CLEAR_AT_S - 0.2) - clean,
         clean_again_ms=delay_ms(TOTAL_S - 2.5, TOTAL_S - 0.5) - clean,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
-PATHS = pytest.mark.parametrize("path", ["livekit"])
+PATHS = pytest.mark.parametrize("path", ["livekit", "direct"])
 ASKED = "Could you please tell me what the weather will be like tomorrow?"
 ANSWER = "Tomorrow will be mostly sunny, with a light wind from the west."
 QUESTION_TURN = TurnScript(turn=1, answer=Wav(file=str(DATA / "answer.wav"), transcript=ANSWER))

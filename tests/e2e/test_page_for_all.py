@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.demo.server import LocalServer
-from providers.scripted.scenario import Call, Scenario, Text, TurnScript
+from providers.scripted.scenario import Call, Quota, Scenario, Text, TurnScript
 from tests.e2e.browser import browser_with, new_page, overflowing, serious_findings
 from tests.e2e.page_calls import ServedPage, microphone, served_page
 
@@ -47,9 +47,9 @@ async def opened(
         yield served, page
 
 
-async def in_a_call(page: Page) -> None:
+async def in_a_call(page: Page, path: str = "direct") -> None:
     """A call with everything in it that the page can show."""
-    await page.check("input[name=path][value=livekit]", force=True)
+    await page.check(f"input[name=path][value={path}]", force=True)
     await page.click("#talk")
     await page.wait_for_selector("body[data-call=live]", timeout=20_000)
     await page.fill("#say-text", LONG_WORD)
@@ -155,7 +155,6 @@ async def test_a_forbidden_microphone_is_explained_and_one_can_join_without(
               navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
             }"""
         )
-        await page.check("input[name=path][value=livekit]", force=True)
         await page.click("#talk")
         await page.wait_for_selector("#problem[data-code=microphone_refused]")
         assert not served.process.bridges
@@ -169,12 +168,58 @@ async def test_a_forbidden_microphone_is_explained_and_one_can_join_without(
         await page.wait_for_selector(".line[data-who=agent]", timeout=20_000)
 
 
-async def test_a_call_that_is_lost_says_so_and_can_be_begun_again(browser: Browser) -> None:
+async def test_a_room_that_is_lost_is_tried_again_and_then_given_up(browser: Browser) -> None:
     async with LocalServer() as mortal, opened(mortal, browser, expects_errors=True) as (_, page):
-        await in_a_call(page)
+        await in_a_call(page, "livekit")
         await mortal.kill()
         await page.wait_for_selector("#connection[data-tone=bad]", timeout=20_000)
         assert await page.inner_text("#state-word") == "Reconnecting"
         await page.wait_for_selector("#problem[data-code=lost], #problem[data-code=removed]", timeout=60_000)
         assert await page.inner_text("#talk-text") == "Talk again"
         assert not await page.is_disabled("#talk")
+
+
+async def test_without_a_livekit_server_the_direct_call_is_offered(browser: Browser) -> None:
+    async with opened(None, browser) as (_, page):
+        await page.wait_for_selector("#talk:not([disabled])")
+        assert await page.is_disabled("input[name=path][value=livekit]")
+        assert await page.is_checked("input[name=path][value=direct]")
+        assert "No LiveKit server here" in await page.inner_text("#path-hint")
+
+
+async def test_a_bridge_that_is_full_says_so_and_takes_the_call_later(browser: Browser) -> None:
+    async with (
+        served_page(None, max_calls=1) as served,
+        new_page(browser, served.address) as first,
+        new_page(browser, served.address, expects_errors=True) as second,
+    ):
+        await first.click("#talk")
+        await first.wait_for_selector("body[data-call=live]", timeout=20_000)
+        await second.click("#talk")
+        await second.wait_for_selector("#problem[data-code=full]")
+        assert await second.inner_text("#state-word") == "The call did not start"
+        assert await second.evaluate("__opened.tracks.every(track => track.readyState === 'ended')")
+        await first.click("#hang-up")
+        await served.nothing_runs()
+        await second.click("#problem-actions button:has-text('Try again')")
+        await second.wait_for_selector("body[data-call=live]", timeout=20_000)
+        assert await second.is_hidden("#problem")
+
+
+async def test_a_call_that_the_bridge_ends_says_why(browser: Browser) -> None:
+    async with opened(None, browser) as (served, page):
+        await in_a_call(page)
+        served.bridge.stop()
+        await page.wait_for_selector("body[data-call=none]", timeout=20_000)
+        assert await page.inner_text("#state-note") == "The bridge ended the call."
+
+
+async def test_a_service_that_fails_is_named_as_the_reason(browser: Browser) -> None:
+    scenario = Scenario(faults=(Quota(reply=1),))
+    async with served_page(None, scenario) as served, new_page(browser, served.address) as page:
+        await page.click("#talk")
+        await page.wait_for_selector("body[data-call=live]", timeout=20_000)
+        await page.fill("#say-text", "Hello")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#problem[data-code=provider_failed]", timeout=60_000)
+        assert await page.inner_text("#talk-text") == "Talk again"

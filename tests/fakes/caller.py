@@ -70,6 +70,11 @@ class Caller(PlainPeer):
         await self._http.close()
         await super().__aexit__(kind, error, trace)
 
+    @property
+    def address(self) -> str:
+        """Of the API."""
+        return self._serving.server.address
+
     async def new_token(self, name: str = "Ada") -> str:
         """A call token, as the page gets it."""
         page = self._serving.address_with_token().partition("#token=")[2]

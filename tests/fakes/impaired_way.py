@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from tests.fakes.netem import Impairment
+from tests.fakes.rtp_tap import RtpTap
 
 __all__ = ["ImpairedWay"]
 
@@ -15,6 +16,8 @@ class ImpairedWay:
 
     def __init__(self, impairment: Impairment) -> None:
         self.impairment = impairment
+        self.tap = RtpTap()
+        """Sees each packet before the impairment does."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._exits: list[Callable[[bytes], None]] = []
@@ -24,8 +27,10 @@ class ImpairedWay:
         self._exits.append(send)
         return len(self._exits) - 1
 
-    def take(self, packet: bytes, exit_number: int) -> None:
+    def take(self, packet: bytes, exit_number: int, datagram_at: int = 0) -> None:
+        """Args: datagram_at is where in the packet the UDP payload begins."""
         now = self._loop.time()
+        self.tap.saw(packet[datagram_at:], now)
         # The number travels with the packet: one impairment, and one luck, for all flows of a direction.
         self.impairment.take(exit_number.to_bytes(2, "big") + packet, now)
         self._run(now)

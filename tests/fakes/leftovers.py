@@ -19,7 +19,7 @@ async def nothing_left(within_s: float = 1.0) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     give_up = loop.time() + within_s
     while True:
-        left = [task.get_name() for task in asyncio.all_tasks() - tasks]
+        left = [f"{task.get_name()} {task.get_coro()}" for task in asyncio.all_tasks() - tasks]
         opened = _descriptors() - descriptors
         if not left and opened <= 0:
             return

@@ -1,4 +1,4 @@
-"""A bad network to a network namespace: two TUN devices, and whatever lies between them is ours.
+"""A bad network between two network namespaces: two TUN devices, and whatever lies between them is ours.
 
 For programs whose sockets nobody can rewrite, such as a LiveKit client. It needs root, /dev/net/tun and iproute2.
 """
@@ -12,14 +12,17 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from tests.fakes.impaired_way import ImpairedWay
 from tests.fakes.netem import Impairment
+from tests.fakes.rtp_tap import RtpTap
 
-__all__ = ["TunLine", "why_no_tun"]
+__all__ = ["End", "TunLine", "why_no_tun"]
 
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -41,10 +44,25 @@ def why_no_tun() -> str:
     return ""
 
 
-class TunLine:
-    """Use as an async context manager. Inside its namespace there is nothing but the line to the outside.
+class End(msgspec.Struct, frozen=True):
+    """One end of the line."""
 
-    `up` is the way from inside to outside. Only UDP is impaired: what signals over TCP is not what is tested.
+    address: str
+    namespace: str
+    device: str
+
+    @property
+    def through(self) -> tuple[str, ...]:
+        """What runs the command behind it at this end."""
+        return "ip", "netns", "exec", self.namespace
+
+
+class TunLine:
+    """Use as an async context manager. In each namespace there is nothing but its loopback and its end of the line.
+
+    The ends are called far and near; `up` is the way from far to near. Only UDP is impaired: what signals over TCP is
+    not what is tested. No end is in the namespace of this process, whose other programs would find its address there,
+    use it, and lose it when the line is gone.
     """
 
     def __init__(self, up: Impairment, down: Impairment) -> None:
@@ -54,19 +72,17 @@ class TunLine:
         own = os.getpid() * 4 + number
         # The range for tests of networks, RFC 2544: nobody's own.
         third, fourth = own // 64 % 256, own % 64 * 4
-        self.outside = f"198.18.{third}.{fourth + 1}"
-        """Our address, and of all others who are not in the namespace."""
-        self.inside = f"198.18.{third}.{fourth + 2}"
-        self.namespace = f"{_PREFIX}-{os.getpid()}-{number}"
-        self._devices = f"rb{own % 100_000}o", f"rb{own % 100_000}i"
+        name = f"{_PREFIX}-{os.getpid()}-{number}"
+        self.far = End(f"198.18.{third}.{fourth + 2}", f"{name}-far", f"rb{own % 100_000}f")
+        self.near = End(f"198.18.{third}.{fourth + 1}", f"{name}-near", f"rb{own % 100_000}n")
         self._ends: list[int] = []
         self._ways: list[ImpairedWay] = []
 
     async def __aenter__(self) -> TunLine:
         await asyncio.to_thread(self._set_up)
         loop = asyncio.get_running_loop()
-        outside, inside = self._ends
-        for source, target, impairment in ((inside, outside, self.up), (outside, inside, self.down)):
+        far, near = self._ends
+        for source, target, impairment in ((far, near, self.up), (near, far, self.down)):
             way, send = ImpairedWay(impairment), _exit(target)
             self._ways.append(way)
             loop.add_reader(source, self._readable, source, send, way, way.exit_to(send))
@@ -88,36 +104,35 @@ class TunLine:
         self.up.cut(now, seconds)
         self.down.cut(now, seconds)
 
-    def inside_command(self, *command: str) -> Sequence[str]:
-        """The same command, run inside."""
-        return "ip", "netns", "exec", self.namespace, *command
+    @property
+    def taps(self) -> tuple[RtpTap, RtpTap]:
+        """Up and down."""
+        up, down = self._ways
+        return up.tap, down.tap
 
     def _set_up(self) -> None:
         _remove_left_over()
         try:
-            self._ends = [_tun(name) for name in self._devices]
-            outer, inner = self._devices
-            _ip("netns", "add", self.namespace)
-            _ip("link", "set", inner, "netns", self.namespace)
-            inside = ("-n", self.namespace)
-            _ip(*inside, "link", "set", "lo", "up")
-            for where, device, own, other in (
-                ((), outer, self.outside, self.inside),
-                (inside, inner, self.inside, self.outside),
-            ):
-                _ip(*where, "addr", "add", own, "peer", other, "dev", device)
-                _ip(*where, "link", "set", device, "up")
-            _ip(*inside, "route", "add", "default", "via", self.outside)
+            for end, other in ((self.far, self.near), (self.near, self.far)):
+                self._ends.append(_tun(end.device))
+                _ip("netns", "add", end.namespace)
+                _ip("link", "set", end.device, "netns", end.namespace)
+                there = ("-n", end.namespace)
+                _ip(*there, "link", "set", "lo", "up")
+                _ip(*there, "addr", "add", end.address, "peer", other.address, "dev", end.device)
+                _ip(*there, "link", "set", end.device, "up")
+                _ip(*there, "route", "add", "default", "via", other.address)
         except BaseException:
             self._take_down()
             raise
 
     def _take_down(self) -> None:
-        for end in self._ends:  # a TUN device lives as long as its file is open
-            os.close(end)
+        for device in self._ends:  # it lives as long as its file is open
+            os.close(device)
         self._ends = []
-        if Path("/run/netns", self.namespace).exists():
-            _ip("netns", "del", self.namespace)
+        for end in (self.far, self.near):
+            if Path("/run/netns", end.namespace).exists():
+                _ip("netns", "del", end.namespace)
 
     def _readable(self, source: int, send: Callable[[bytes], None], way: ImpairedWay, exit_number: int) -> None:
         while True:
@@ -128,7 +143,7 @@ class TunLine:
             if packet[0] >> 4 != 4:  # what a device of its own accord says over IPv6
                 continue
             if packet[9] == _UDP:
-                way.take(packet, exit_number)
+                way.take(packet, exit_number, (packet[0] & 0xF) * 4 + 8)
             else:
                 send(packet)
 
@@ -159,7 +174,7 @@ def _ip(*words: str) -> None:
 
 def _remove_left_over() -> None:
     """Namespaces of lines whose process was killed."""
-    for path in Path("/run/netns").glob(f"{_PREFIX}-*-*"):
+    for path in Path("/run/netns").glob(f"{_PREFIX}-*-*-*"):
         process = path.name.split("-")[1]
         if process.isdigit() and not Path("/proc", process).exists():
             _ip("netns", "del", path.name)

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tests.fakes.impaired_way import ImpairedWay
 from tests.fakes.netem import Impairment
+from tests.fakes.rtp_tap import RtpTap
 
 __all__ = ["UdpRelay"]
 
@@ -83,6 +84,12 @@ class UdpRelay:
         now = asyncio.get_running_loop().time()
         self.up.cut(now, seconds)
         self.down.cut(now, seconds)
+
+    @property
+    def taps(self) -> tuple[RtpTap, RtpTap]:
+        """Up and down."""
+        up, down = self._ways
+        return up.tap, down.tap
 
     def offer(self, sdp: str) -> str:
         """The offer for the answerer."""

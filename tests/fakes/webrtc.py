@@ -148,7 +148,14 @@ class PlainClient:
         return str(self.connection.localDescription.sdp)
 
     async def close(self) -> None:
+        sctp: Any = self.connection.sctp
         await self.connection.close()
+        # aioice begins its consent checks even if it was closed in the moment in which it connects.
+        await asyncio.sleep(0.05)
+        left = sctp.transport.transport._connection._query_consent_task
+        if left is not None:
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

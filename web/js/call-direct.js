@@ -4,6 +4,8 @@ import { Call, within } from "./call.js";
 import { Problem } from "./problems.js";
 
 const CHANNEL = "roombridge";
+/** Reasons of an end that are nobody's wish, and how the page names them. */
+const FAILED = { provider_failed: "provider_failed", failed: "call_failed" };
 const GATHER_MS = 2_000;
 const CONNECT_MS = 12_000;
 const SHAKY_MS = 12_000;
@@ -116,7 +118,8 @@ export class DirectCall extends Call {
         const message = parsed(data);
         if (message) this._onMessage(message);
         if (message?.type === "hello") resolve();
-        if (message?.type === "ended") reject(new Problem("provider_failed")); // of no effect once it stands
+        // Of no effect once it stands.
+        if (message?.type === "ended") reject(new Problem(FAILED[message.reason] ?? "call_failed"));
       });
     });
   }
@@ -140,8 +143,8 @@ export class DirectCall extends Call {
         this.emit("trouble", new Problem(message.code ?? "server", { detail: message.message, mend: message.mend ?? "" }));
         break;
       case "ended": {
-        const failed = message.reason === "provider_failed";
-        void this._finish(message.reason, failed ? new Problem("provider_failed") : null);
+        const problem = FAILED[message.reason];
+        void this._finish(message.reason, problem ? new Problem(problem) : null);
         break;
       }
       default: // a newer bridge may tell more than we know

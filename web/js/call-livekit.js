@@ -11,6 +11,7 @@ const EVENTS = "roombridge.events";
 const COMMANDS = "roombridge.commands";
 const STATE = "lk.agent.state";
 const AGENT_MS = 20_000;
+const AWAY_MS = 20_000;
 
 export class LiveKitCall extends Call {
   /** Args as of `DirectCall`; base is the page's address. */
@@ -90,7 +91,9 @@ export class LiveKitCall extends Call {
     const { Room, RoomEvent } = this._sdk;
     const callToken = await this._api.callToken();
     const { url, token, identity } = await this._api.room(this._provider, callToken);
-    const room = new Room({ adaptiveStream: false, dynacast: false, stopLocalTrackOnUnpublish: false });
+    const room = new Room({
+      adaptiveStream: false, dynacast: false, stopLocalTrackOnUnpublish: false, reconnectPolicy: { nextRetryDelayInMs },
+    });
     this._room = room;
     this._identity = identity;
 
@@ -225,6 +228,11 @@ export class LiveKitCall extends Call {
       await room.disconnect(false);
     }
   }
+}
+
+/** Try again quickly, then every two seconds, and give up where a server would have let us go, too. */
+function nextRetryDelayInMs({ retryCount, elapsedMs }) {
+  return elapsedMs > AWAY_MS ? null : Math.min(200 * 2 ** retryCount, 2_000);
 }
 
 function isAgent(participant, sdk) {

@@ -85,6 +85,11 @@ const PROBLEMS = {
     mend: "The log of roombridge says why: often a key, a quota, or an outage. Then call again, or choose another model.",
     actions: ["again"],
   },
+  call_failed: {
+    title: "The call broke off",
+    mend: "The log of roombridge says why. Then call again.",
+    actions: ["again"],
+  },
   removed: {
     title: "You were taken out of the call",
     mend: "Somebody joined with the same name, or the room was closed.",

@@ -164,7 +164,7 @@ packets = st.tuples(
     st.lists(packets, max_size=120),
     st.sampled_from([8_000, 16_000, 24_000, 48_000]),
     st.sampled_from(
-        [JitterSettings(), JitterSettings(min_delay_ms=0, max_delay_ms=0, start_delay_ms=0, max_held_ms=0)]
+        [JitterSettings(), JitterSettings(min_delay_ms=0, max_delay_ms=20, start_delay_ms=0, max_held_ms=0)]
     ),
 )
 def test_whatever_comes_frames_come_out_and_the_counters_add_up(
