@@ -147,7 +147,12 @@ class PlainCaller:
     # ---------------------------------------------------------------------------------------------------------- events
 
     def _message(self, message: str | bytes) -> None:
-        self.events.append(json.loads(message))
+        try:
+            event = json.loads(message)
+        except ValueError:
+            event = None
+        known = isinstance(event, dict) and "type" in event
+        self.events.append(event if known else {"type": "?", "message": message})
         self._come.set()
 
     def send(self, event: dict[str, Any]) -> None:

@@ -18,8 +18,10 @@ from openai import APIStatusError, AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from providers.emulators.chaos import FATAL_KINDS, KINDS, stroke
 from providers.emulators.openai import EmulatedSession, OpenAIEmulator, OpenAIVendor
 from providers.emulators.wire import CallEnd, CallOffer, Refusal, UpgradeRequest
+from providers.scripted.faults import Empty, Unknown
 from providers.scripted.scenario import Pace, Scenario, ServerVad, Session, Text, Wav
 from providers.signal import wav
 from providers.signal.resample import Int16Array
@@ -470,3 +472,24 @@ async def test_a_stalled_call_sends_neither_events_nor_sound_and_goes_on(tmp_pat
         await asyncio.sleep(AIORTC_S)
         assert likeness(caller.heard, sound[-24 * 800 :]) >= 0.9
         assert not session.connection.ended.is_set()
+
+
+async def test_odd_messages_come_over_the_channel() -> None:
+    async with calling(Scenario()) as (caller, session, _):
+        session.connection.malformed("{")
+        for fault in (Empty(text=""), Empty(), Unknown()):
+            session.connection.strike(fault)
+        session.connection.duplicate()
+        await caller.until("something.new")
+        assert [event["message"] for event in caller.events if event["type"] == "?"] == ["{", "", "{}"]
+        session.connection.duplicate()
+        caller.send({"type": "input_audio_buffer.clear"})
+        await caller.until("input_audio_buffer.cleared")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *FATAL_KINDS])
+async def test_every_kind_of_chaos_befalls_a_call(kind: str) -> None:
+    async with calling(Scenario(), instructions="be brief") as (_, session, emulator):
+        assert emulator.befall(stroke(seed=1, kinds=[kind])) is session.connection
+        await asyncio.sleep(0.05)
+        assert emulator.stats.faults >= 1
