@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.app import make_model, make_room, make_stand_ins
+    from bridge.app import Process, make_model, make_room, make_stand_ins
     from bridge.config import Config, load
     from bridge.conversation.barge_in import BargeInPolicy
     from bridge.conversation.entries import Line, ToolUse, TranscriptLine
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from bridge.core.tool import Tool, ToolError
     from bridge.core.words import AgentState, Caption, EndReason, ParticipantId, ToolActivity, TurnTimeline
     from bridge.facade import CallConfig, RoomBridge
+    from bridge.serve import Serving
     from bridge.transports.contract import Transport
     from bridge.transports.livekit_room import LiveKitRoom, LiveKitSettings
     from bridge.transports.loopback import LoopbackRoom
+    from bridge.transports.webrtc_call import DirectCallSettings, WebRtcCall
     from bridge.video.settings import VideoSettings
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Command",
     "Config",
     "ConfigError",
+    "DirectCallSettings",
     "EndReason",
     "FlushPlayout",
     "Line",
@@ -40,12 +43,14 @@ __all__ = [
     "LoopbackRoom",
     "ModelFailed",
     "ParticipantId",
+    "Process",
     "RoomBridge",
     "RoomError",
     "RoomInUse",
     "RoomRejected",
     "RunTool",
     "SendImage",
+    "Serving",
     "ShowActivity",
     "ShowCaption",
     "ShowState",
@@ -59,6 +64,7 @@ __all__ = [
     "Transport",
     "TurnTimeline",
     "VideoSettings",
+    "WebRtcCall",
     "load",
     "make_model",
     "make_room",
@@ -66,7 +72,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bridge.app": "make_model make_room make_stand_ins",
+    "bridge.app": "Process make_model make_room make_stand_ins",
     "bridge.config": "Config load",
     "bridge.conversation.barge_in": "BargeInPolicy",
     "bridge.conversation.entries": "Line ToolUse TranscriptLine",
@@ -76,10 +82,12 @@ _HOMES = {
     "bridge.core.tool": "Tool ToolError",
     "bridge.core.words": "AgentState Caption EndReason ParticipantId ToolActivity TurnTimeline",
     "bridge.facade": "CallConfig RoomBridge",
+    "bridge.serve": "Serving",
     "bridge.transports.contract": "Transport",
     "bridge.transports.livekit_room": "LiveKitRoom LiveKitSettings",
     "bridge.transports.loopback": "LoopbackRoom",
     "bridge.video.settings": "VideoSettings",
+    "bridge.transports.webrtc_call": "DirectCallSettings WebRtcCall",
 }
 """Where each name lives. It is loaded when it is first asked for, so that importing this package costs nothing."""
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import msgspec
 from bridge.config import Config
 from bridge.core.commands import Command, ShowCaption
 from bridge.core.errors import BridgeError, ConfigError
+from bridge.core.tool import Tool
 from bridge.core.words import AgentState, EndReason
 from bridge.facade import RoomBridge
 from bridge.lanes.telemetry import Snapshot
@@ -132,7 +133,9 @@ class Process:
     `start` inside. `stop` lets what is being said be heard and then ends every call; a call still joining ends at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Iterable[Tool | Callable[..., Any]] = ()) -> None:
+        """Args: tools are the functions that the models of all calls may call."""
+        self.tools = tuple(tool if isinstance(tool, Tool) else Tool.from_function(tool) for tool in tools)
         self.bridges: dict[str, RoomBridge] = {}
         self.ended: deque[Ended] = deque(maxlen=_REMEMBERED)
         """The last calls that have ended, a thousand at most; the counts below are of all."""
@@ -229,7 +232,7 @@ class Process:
         stand_ins: Sequence[SpeechModel],
         ending: Ending | None,
     ) -> EndReason:
-        bridge = RoomBridge(room, model, config, stand_ins=stand_ins, health=self.health, name=name)
+        bridge = RoomBridge(room, model, config, stand_ins=stand_ins, tools=self.tools, health=self.health, name=name)
         task = asyncio.current_task()
         assert task is not None, "runs in a task of the group"
         self._joining.add(task)

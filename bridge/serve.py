@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
@@ -48,11 +48,11 @@ def call_secret(environ: Mapping[str, str]) -> str | None:
     return secret or None
 
 
-def choices(config: Config, environ: Mapping[str, str]) -> list[Choice]:
-    """The models that a caller may choose, the configured one first."""
+def choices(config: Config, environ: Mapping[str, str], serves: Collection[str] = ()) -> list[Choice]:
+    """The models that a caller may choose, the configured one first. Args: serves as for `make_model`."""
     names = config.serve.providers or tuple(config.providers)
     ordered = sorted(dict.fromkeys((config.provider, *names)), key=lambda name: name != config.provider)
-    return [_choice(config_of(config, name), environ) for name in ordered]
+    return [_choice(config_of(config, name), environ, serves) for name in ordered]
 
 
 def config_of(config: Config, provider: str) -> Config:
@@ -66,9 +66,9 @@ def config_of(config: Config, provider: str) -> Config:
     return msgspec.structs.replace(config, provider=provider, providers=providers, failover=stand_ins)
 
 
-def _choice(config: Config, environ: Mapping[str, str]) -> Choice:
+def _choice(config: Config, environ: Mapping[str, str], serves: Collection[str]) -> Choice:
     provider, own = PROVIDERS[config.provider], config.providers[config.provider]
-    ready = not model_problems(config, environ)
+    ready = not model_problems(config, environ, serves)
     model = provider.capabilities(config.speech, own, environ).model if ready else getattr(own, "model", "")
     over_webrtc = getattr(own, "transport", "") == "webrtc"
     return Choice(
@@ -132,6 +132,7 @@ class Serving:
     def __init__(
         self, config: Config, environ: Mapping[str, str], process: Process, *, tell: Callable[[str], None]
     ) -> None:
+        """Args: tell is given what whoever has started this should read."""
         problems = serve_problems(config, environ)
         if problems:
             first, *others = problems
@@ -145,7 +146,8 @@ class Serving:
         self._secret = given or secrets.token_urlsafe(32)
         self._made_up = given is None
         self.default = config.provider
-        self.choices: Sequence[Choice] = choices(config, environ)
+        self._serves = frozenset(tool.spec.name for tool in process.tools)
+        self.choices: Sequence[Choice] = choices(config, environ, self._serves)
         self.direct = find_spec("aiortc") is not None
         self.video = False
         self._servers = ice_servers(config, environ)
@@ -245,11 +247,11 @@ class Serving:
         """Raises: `ConfigError`."""
         config = config_of(self._config, provider)
         stand_ins = [
-            make_model(config_of(config, name), self._environ)
+            make_model(config_of(config, name), self._environ, self._serves)
             for name in config.failover
             if any(choice.name == name and choice.ready for choice in self.choices)
         ]
-        return make_model(config, self._environ), config, stand_ins
+        return make_model(config, self._environ, self._serves), config, stand_ins
 
     # -------------------------------------------------------------------------------------------------- counters
 

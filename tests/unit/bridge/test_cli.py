@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
+from bridge.http_api.tokens import Tokens
 from bridge.transports.livekit_room.token import read_claims, sign_participant
 
 CLEAN = dict.fromkeys(
     (
         *("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "LIVEKIT_TOKEN", "OPENAI_API_KEY", "GOOGLE_API_KEY"),
-        *("GEMINI_API_KEY", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "ROOMBRIDGE_CONFIG"),
+        *("GEMINI_API_KEY", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "ROOMBRIDGE_CONFIG", "ROOMBRIDGE_CALL_SECRET"),
     )
 )
 ROOM = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "a-secret-of-the-server"}
@@ -254,3 +256,72 @@ def test_join_shows_no_key_of_a_variable_that_the_configuration_names(
     done = run("join", "--room", "a", "--config", str(file), **ROOM, BAKERY="hush-hush-hush")
     assert done.exit_code == 1
     assert "hush" not in done.stderr and "the key was ***" in done.stderr
+
+
+CALLS = {"ROOMBRIDGE_CALL_SECRET": "0123456789abcdef0123456789abcdef"}
+
+
+def test_a_call_token_is_for_calls_of_the_same_secret() -> None:
+    done = run("token", "--call", "--identity", "ada", "--name", "Ada", **CALLS)
+    caller = Tokens(CALLS["ROOMBRIDGE_CALL_SECRET"]).check_call(done.stdout.strip(), datetime.now(UTC).timestamp())
+    assert (caller.identity, caller.name) == ("ada", "Ada")
+
+
+def test_the_page_has_an_address_with_its_token_in_the_fragment() -> None:
+    done = run("token", "--page", ROOMBRIDGE_SERVE__PORT="8099", **CALLS)
+    address, _, token = done.stdout.strip().partition("/#token=")
+    assert address == "http://127.0.0.1:8099"
+    Tokens(CALLS["ROOMBRIDGE_CALL_SECRET"]).check_page(token, datetime.now(UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (["--call", "--identity", "ada"], {}, "ROOMBRIDGE_CALL_SECRET = '': not set"),
+        (["--call", "--identity", "ada"], {"ROOMBRIDGE_CALL_SECRET": "hunter2hunter2"}, "32 bytes at least"),
+        (["--call"], CALLS, "--identity = '': must not be empty"),
+        (["--call", "--identity", "ada", "--ttl-h", "48"], CALLS, "a call token holds for a day at most"),
+        (["--call", "--room", "a", "--identity", "ada"], CALLS, "give one of the three"),
+        (["--page", "--agent"], CALLS, "means nothing with --call and --page"),
+        ([], CALLS, "give one of the three"),
+    ],
+)
+def test_token_says_what_it_lacks(arguments: list[str], environ: dict[str, str], said: str) -> None:
+    done = run("token", *arguments, **environ)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr and "hunter2" not in done.stderr
+
+
+def test_serve_refuses_a_taken_port_a_short_secret_and_a_wrong_relay(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert done.exit_code == 2
+    assert f"serve.port = {port}: is taken" in done.stderr
+    done = run("serve", ROOMBRIDGE_CALL_SECRET="hunter2hunter2")
+    assert (done.exit_code, "hunter2" in done.stderr) == (2, False)
+    file = tmp_path / "relay.toml"
+    file.write_text(
+        '[[webrtc.ice_servers]]\nurls = ["turn:t.example.com"]\nusername = "u"\ncredential_env = "TURN_PW"\n'
+    )
+    done = run("serve", "--config", str(file))
+    assert done.exit_code == 2
+    assert "webrtc.ice_servers[0].credential_env = 'TURN_PW': set that variable" in done.stderr
+
+
+def test_demo_needs_a_room_for_a_participant_that_talks() -> None:
+    done = run("demo", "--direct", "--save", "answer.wav")
+    assert done.exit_code == 2
+    assert "--direct" in done.stderr
+
+
+def test_check_says_what_serve_would_do() -> None:
+    done = run("check", "--serve", ROOMBRIDGE_SERVE__PORT="0", **CALLS)
+    assert done.exit_code == 0
+    assert "ROOMBRIDGE_CALL_SECRET set" in done.stdout and CALLS["ROOMBRIDGE_CALL_SECRET"] not in done.stdout
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("check", "--serve", ROOMBRIDGE_SERVE__PORT=str(taken.getsockname()[1]))
+    assert done.exit_code == 1
+    assert "does roombridge serve run already?" in done.stdout
+    done = run("check", "--serve", "--offline", ROOMBRIDGE_CALL_SECRET="hunter2hunter2")
+    assert (done.exit_code, "32 bytes" in done.stdout, "hunter2" in done.stdout) == (2, True, False)
