@@ -1,7 +1,7 @@
 """`make bench`: measure, print tables with what keeps its target, and leave everything in `.cache/bench/`.
 
 make bench                                              about twenty minutes
-make bench ARGS="micro"                                 one part: micro, start, latency, barge-in, load
+make bench ARGS="micro"                                 one part: micro, media, start, latency, barge-in, load
 make bench ARGS="latency --provider gemini --rounds 2"  a quick look
 make bench ARGS="barge-in --provider gemini"
 make bench ARGS="load --calls 1,5 --seconds 4"
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from bench import barge_in, latency, load, micro, start
+from bench import barge_in, latency, load, media, micro, start
 from bench.crew import CACHE, WorkerFailed
 from bench.figures import Measure
 from bench.host import HostClock, Load, machine
@@ -26,7 +26,7 @@ from bridge.demo.server import LocalServer, ServerNotFound, ServerNotReady
 
 __all__ = ["main"]
 
-_PARTS = ("micro", "start", "latency", "barge-in", "load")
+_PARTS = ("micro", "media", "start", "latency", "barge-in", "load")
 _IN_A_ROOM = {"start": start.measure, "latency": latency.measure, "barge-in": barge_in.measure, "load": load.measure}
 _PROVIDERS = ("gemini", "openai")
 
@@ -62,7 +62,8 @@ def main(
     calls: tuple[int, ...],
     seconds: float,
 ) -> None:
-    """Measure what the bridge costs beside the bare LiveKit SDK. PARTS: micro, start, latency, barge-in, load.
+    """Measure what the bridge costs beside the bare LiveKit SDK. PARTS: micro, media, start, latency, barge-in,
+    load.
     Default: all."""
     plan = Plan(
         providers=providers or _PROVIDERS,
@@ -92,6 +93,9 @@ async def _measure(parts: Sequence[str], plan: Plan) -> tuple[list[Measure], lis
     if "micro" in parts:
         click.echo("micro ...")
         measures.append(micro.measure(plan))
+    if "media" in parts:
+        click.echo("media ...")
+        measures.append(await media.measure(plan))
     wanted = [part for part in _IN_A_ROOM if part in parts]
     if wanted:
         async with LocalServer() as server:

@@ -33,7 +33,7 @@ from providers.settings import SpeechSettings
 from providers.signal.formats import PCM16_24K, AudioFormat
 from providers.signal.resample import Resampler
 
-__all__ = ["measure"]
+__all__ = ["alternate", "measure"]
 
 _BLOCKS = 21
 _BLOCK_S = 0.01
@@ -69,7 +69,7 @@ def measure(plan: Plan) -> Measure:
     floors: dict[str, list[float]] = {}
     for _ in range(plan.rounds):
         for name, step, _, floor_step in pairs:
-            ours, least = _alternate(step, floor_step)
+            ours, least = alternate(step, floor_step)
             costs.setdefault(name, []).append(ours)
             floors.setdefault(name, []).append(least)
     load = host.load()
@@ -85,7 +85,7 @@ def measure(plan: Plan) -> Measure:
     return Measure("micro", [table], verdicts, {"us": costs, "floor_us": floors, "load": load})
 
 
-def _alternate(first: Step, second: Step) -> tuple[float, float]:
+def alternate(first: Step, second: Step) -> tuple[float, float]:
     """us of each, the two taking turns."""
     sizes = [_calls_in_block(step) for step in (first, second)]
     spent: tuple[list[float], list[float]] = ([], [])

@@ -221,11 +221,12 @@ class JitterBuffer:
         best = self._best
         if not best or now - best[-1][0] >= _BEST_S:
             best.append((now, transit))
+            while now - best[0][0] > _BEST_S * _BEST_PARTS:
+                best.popleft()
+            self._base = min(part[1] for part in best)
         elif transit < best[-1][1]:
             best[-1] = (best[-1][0], transit)
-        while now - best[0][0] > _BEST_S * _BEST_PARTS:
-            best.popleft()
-        self._base = min(part[1] for part in best)
+            self._base = min(self._base, transit)
         if now - self._observed_at >= _MOMENT_S:
             self._observed_at = now
             self._observed.append(transit)

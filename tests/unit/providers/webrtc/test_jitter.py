@@ -159,7 +159,7 @@ packets = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(packets, max_size=120),
     st.sampled_from([8_000, 16_000, 24_000, 48_000]),
