@@ -19,6 +19,9 @@ class AnswerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """After the provider closed the turn with nothing in it: the wait before it is asked again, s."""
     silence_wait_s: Annotated[float, Meta(ge=1, le=300)] = 15.0
     """After the user's turn with no word from the provider at all: the wait before it is asked again, s."""
+    mute_after_s: Annotated[float, Meta(ge=2, le=300)] = 10.0
+    """Somebody has spoken to a session and paused for an answer, and nothing at all has come of it for so long, no
+    transcript and no event either: it is asked to answer, s."""
     stalled_after_s: Annotated[float, Meta(ge=1, le=300)] = 10.0
     """A session that was told to speak, by a typed turn, a prompt or a nudge, and of which nothing at all has come for
     so long, is given up for another one, s."""

@@ -150,7 +150,7 @@ class Conversation:
         """
         if self.awaits_tools:
             return True
-        return not self.capabilities.duplex and self._is_replying
+        return not self.capabilities.duplex and self.is_replying
 
     @property
     def results_settled(self) -> bool:
@@ -174,10 +174,11 @@ class Conversation:
     @property
     def free(self) -> bool:
         """Nobody is speaking and no reply is being made: a word to the model cuts nobody short."""
-        return not self._turns.user_speaks and not self._is_replying
+        return not self._turns.user_speaks and not self.is_replying
 
     @property
-    def _is_replying(self) -> bool:
+    def is_replying(self) -> bool:
+        """A reply is being made."""
         cut = self._replies.cut
         return any(reply not in cut for reply in self._replies.generating)
 

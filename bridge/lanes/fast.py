@@ -127,7 +127,7 @@ class FastLane:
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
         self.orders = ModelOrders(control.wake, stalled_after_s=conversation.settings.answers.stalled_after_s)
-        self._mute = MuteWatch(self.hearing, conversation.settings.answers.silence_wait_s)
+        self._mute = MuteWatch(self.hearing, conversation.settings.answers.mute_after_s)
         self._spoken_at = float("-inf")
         self._listens = True
         self._dozes = False
@@ -252,9 +252,10 @@ class FastLane:
         """It may be mute: told to speak, or spoken to, and nothing at all comes of it."""
         if self.orders.is_stalled(self._drain.news_at, now):
             self.on_session_event(stalled(leader.number))
-        elif self.orders.unanswered_since is None and self._mute.due(self._drain.news_at, now):
+        elif self.orders.unanswered_since is None and not self._conversation.is_replying:
+            speaks = self._conversation.floor is Floor.USER
             can = self._conversation.capabilities
-            if can.answers_turns and not can.duplex and self._conversation.free:
+            if can.answers_turns and not can.duplex and self._mute.due(self._drain.news_at, now, speaks=speaks):
                 self.stats.mute_sessions += 1
                 self.do(Respond())
 

@@ -37,6 +37,6 @@ class FastStats(msgspec.Struct):
     side_events: int = 0
     """Events of sessions that do not lead: not acted on."""
     mute_sessions: int = 0
-    """Somebody spoke, and for `answers.silence_wait_s` the leading session told nothing: it was asked to answer."""
+    """Somebody spoke, and for `answers.mute_after_s` the leading session told nothing: it was asked to answer."""
     stalled_goodbyes: int = 0
     """Calls that ended with a reply begun and never completed."""

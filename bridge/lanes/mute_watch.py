@@ -8,9 +8,13 @@ from bridge.sessions.hearing import Hearing
 
 __all__ = ["MuteWatch"]
 
-_LOOK_EVERY_S = 1.0
-_SPEECH_MS = 1000
+_LOOK_EVERY_S = 0.5
+_SPEECH_MS = 500
 """Less than this may be a door, or a cough."""
+_PAUSE_MS = 1000
+"""After a pause like this a service that has told of no speech takes the turn for finished."""
+_LONG_PAUSE_MS = 5000
+"""After a pause like this one that has told that he speaks, and detects by meaning when he has finished."""
 
 
 class MuteWatch:
@@ -21,12 +25,14 @@ class MuteWatch:
         self._patience_s = patience_s
         self._look_at = -math.inf
 
-    def due(self, news_at: float, now: float) -> bool:
-        """True: the leading session has told us nothing since `news_at`, though somebody spoke to it and has finished
-        `patience_s` ago. Looks once a second."""
+    def due(self, news_at: float, now: float, *, speaks: bool = False) -> bool:
+        """True: the leading session has told us nothing since `news_at`, though somebody spoke to it and paused for an
+        answer `patience_s` ago, whether or not he has gone on since. `speaks`: the session has told that he began, and
+        not that he stopped. Looks twice a second."""
         if now < self._look_at or now - news_at < self._patience_s:
             return False
         self._look_at = now + _LOOK_EVERY_S
         tape = self._hearing.tape
-        finished = tape.end - int(self._patience_s * 1000) // tape.frame_ms
-        return self._hearing.first_loud(finished) is None and self._hearing.unanswered_speech_ms() >= _SPEECH_MS
+        pause_ms = _LONG_PAUSE_MS if speaks else _PAUSE_MS
+        paused = tape.end - (int(self._patience_s * 1000) - pause_ms) // tape.frame_ms
+        return self._hearing.owes_answer(paused, speech_ms=_SPEECH_MS, pause_ms=pause_ms)

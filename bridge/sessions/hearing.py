@@ -235,9 +235,10 @@ class Hearing:
         """See `Tape.first_loud`."""
         return self.tape.first_loud(since)
 
-    def unanswered_speech_ms(self) -> int:
-        """How much of what the leader has heard is loud, and has not been answered."""
-        return self.tape.loud_ms(self.unsettled())
+    def owes_answer(self, before: int, *, speech_ms: int, pause_ms: int) -> bool:
+        """Somebody has spoken to the leader for so long, and had paused for so long by this frame; nothing has answered
+        that yet. What he has said since does not matter."""
+        return self.tape.holds_turn(self.unsettled(), before, speech_ms=speech_ms, pause_ms=pause_ms)
 
     # --------------------------------------------------------------------------------------------------- workings
 

@@ -150,9 +150,19 @@ class Tape:
         loud = self._first_run(max(since, self.start), self.end)
         return None if loud is None else max(self.start, loud[0] - self._pre_roll)
 
-    def loud_ms(self, since: int) -> int:
-        """How much of what comes at or after this frame is loud, ms."""
-        return 0 if since >= self.end else int(self._loud_cells(max(since, self.start), self.end).sum()) * _CELL_MS
+    def holds_turn(self, since: int, until: int, *, speech_ms: int, pause_ms: int) -> bool:
+        """Whether between these frames there is so much speech in all, and a pause of that length after it. A second is
+        looked at in 0.1 ms."""
+        since, until = max(since, self.start), min(until, self.end)
+        if since >= until:
+            return False
+        loud = self._loud_cells(since, until)
+        heard = np.cumsum(loud)
+        pause = max(1, pause_ms // _CELL_MS)
+        begins = int(np.searchsorted(heard, max(1, speech_ms // _CELL_MS)))
+        # A pause lies where the count stands still.
+        later = heard[begins:]
+        return bool(len(later) > pause and (later[pause:] == later[:-pause]).any())
 
     def last_loud(self, since: int = 0) -> int | None:
         """The frame after the last sound that is long enough for speech; None if there is none on the tape, from this

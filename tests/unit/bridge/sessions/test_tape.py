@@ -176,3 +176,36 @@ def test_a_reader_beside_the_leader_may_fall_a_minute_behind_and_what_it_misses_
     assert (tape.held, tape.stats.beside_dropped_frames) == (0, 0)
     write(tape, 100, heard=True)
     assert tape.held == tape.stats.beside_dropped_frames > 0
+
+
+# ------------------------------------------------------------------------------------------------------------- turns
+
+
+def holds(tape: Tape, since: int = 0, until: int = 10_000) -> bool:
+    return tape.holds_turn(since, until, speech_ms=500, pause_ms=1000)
+
+
+def test_a_turn_is_speech_and_a_pause_after_it() -> None:
+    tape = a_tape()
+    write(tape, 50)
+    write(tape, 25, LOUD)
+    assert not holds(tape)
+    write(tape, 49)
+    assert not holds(tape), "the pause is too short"
+    write(tape, 2)
+    assert holds(tape)
+    write(tape, 100, LOUD)
+    assert holds(tape), "whatever he says then"
+    assert not holds(tape, since=80) and not holds(tape, until=120)
+
+
+def test_speech_without_a_pause_and_a_cough_with_one_are_no_turn() -> None:
+    tape = a_tape()
+    write(tape, 24, LOUD)
+    write(tape, 100)
+    assert not holds(tape)
+    for _ in range(10):
+        write(tape, 20, LOUD)
+        write(tape, 40)
+    assert not holds(tape)
+    assert not holds(a_tape()), "and nothing is none"
