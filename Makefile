@@ -20,7 +20,7 @@ ifneq ($(shell test -x $(SERVER) && echo there),there) # nothing there, or a lin
 .PHONY: $(SERVER_READY)
 endif
 
-.PHONY: help install server page demo test check lint types unit e2e bench soak lock docs clean
+.PHONY: help install server page demo test check lint types unit e2e bench soak lock pictures docs clean
 
 help:  ## Say what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ lock: $(INSTALLED)  ## Write both lock files anew from pyproject.toml
 	@.cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	  --constraint .cache/versions.txt --extra fast --extra vertex --extra video --extra webrtc --group build pyproject.toml \
 	  --output-file requirements-image.lock
+
+pictures: $(INSTALLED) $(PAGE_READY)  ## Make the pictures of docs/page.md anew (needs Chromium)
+	@$(BIN)/python -m tools.page_pictures
 
 docs: $(INSTALLED)  ## Write the key tables and the example file anew from the settings
 	@$(BIN)/python -m tools.config_reference

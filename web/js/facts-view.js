@@ -13,7 +13,7 @@ export class FactsView {
 
   begin({ title, model, path }) {
     this._since = performance.now();
-    this._facts = { Model: model && model !== title ? `${title}, ${model}` : title, Connection: PATHS[path] ?? path };
+    this._facts = { Model: model || title, Connection: PATHS[path] ?? path };
     this.update(null);
   }
 

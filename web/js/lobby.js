@@ -24,7 +24,8 @@ export class Lobby {
 
   /** The title of the chosen model. */
   get title() {
-    return this._config?.providers.find(({ name }) => name === this.provider)?.title ?? this.provider;
+    const chosen = this._config?.providers.find(({ name }) => name === this.provider);
+    return titleParts(chosen?.title || this.provider).head;
   }
 
   usePath(path) {
@@ -55,9 +56,10 @@ export class Lobby {
     const radio = make("input", { type: "radio", name: "provider", value: name, disabled: !ready });
     radio.checked = checked;
     radio.addEventListener("change", () => this._prefs.set("provider", name));
-    const note = ready ? model : "needs a key in roombridge’s environment";
+    const { head, rest } = titleParts(title || name);
+    const note = ready ? rest || model : "needs a key in roombridge’s environment";
     return make("label", { class: "option" }, radio,
-      make("span", { class: "option-words" }, make("span", { class: "option-title" }, title || name), make("small", {}, note)));
+      make("span", { class: "option-words" }, make("span", { class: "option-title" }, head), make("small", {}, note)));
   }
 
   _pathChosen() {
@@ -70,4 +72,10 @@ export class Lobby {
   _paths() {
     return document.querySelectorAll("input[name=path]");
   }
+}
+
+/** "offline: repeats what it hears" as a heading and its explanation. */
+export function titleParts(title) {
+  const [head, ...rest] = title.split(": ");
+  return { head: head.charAt(0).toUpperCase() + head.slice(1), rest: rest.join(": ") };
 }

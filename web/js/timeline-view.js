@@ -89,7 +89,7 @@ export class TimelineView {
   _fillTable(turns) {
     const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Turn"), ...MARKS.map(({ short }) => make("th", { scope: "col" }, short))));
     const body = make("tbody", {}, ...[...turns].reverse().map((turn) =>
-      make("tr", {}, make("th", { scope: "row" }, String(turn.turn)), ...MARKS.map(({ key }) => make("td", {}, formatMs(turn[key]))))));
+      make("tr", {}, make("th", { scope: "row" }, turn.typed ? `${turn.turn}, typed` : String(turn.turn)), ...MARKS.map(({ key }) => make("td", {}, formatMs(turn[key]))))));
     this._table.replaceChildren(make("caption", {}, "Time since the end of your speech"), head, body);
   }
 }

@@ -56,9 +56,10 @@ export function stretches(turn) {
 /** One sentence for those who do not see the picture. */
 export function sentence(turn) {
   const known = MARKS.filter(({ key }) => isNumber(turn[key]));
-  if (!known.length) return `Turn ${turn.turn}: no times known.`;
+  const name = `Turn ${turn.turn}${turn.typed ? ", typed" : ""}`;
+  if (!known.length) return `${name}: no times known.`;
   const parts = known.map(({ key, label }) => `${label} after ${formatMs(turn[key])}`);
-  return `Turn ${turn.turn}: ${parts.join(", ")}.`;
+  return `${name}: ${parts.join(", ")}.`;
 }
 
 /** "840 ms", "1.2 s", or a dash. */

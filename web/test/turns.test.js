@@ -55,6 +55,7 @@ test("the median is of the known ones", () => {
 
 test("a sentence tells what is known and leaves out the rest", () => {
   assert.equal(sentence(turn(3, 500, null, null, 1210)), "Turn 3: end of speech noticed after 500 ms, audible after 1.21 s.");
+  assert.equal(sentence({ ...turn(5, null, null, null, 210), typed: true }), "Turn 5, typed: audible after 210 ms.");
   assert.equal(sentence(turn(4, null, null, null, null)), "Turn 4: no times known.");
 });
 
