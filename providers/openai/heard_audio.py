@@ -109,8 +109,8 @@ class HeardAudio:
 
     @property
     def speaking(self) -> bool:
-        """Speech has begun, and its end was not announced: a long silence now is no thinking."""
-        return self._open is not None and self._open.sounds and self._open.stopped_at is None
+        """Speech was announced or has begun, and its end was not told: a long silence now is no thinking."""
+        return self._open is not None and self._open.stopped_at is None
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -300,7 +300,7 @@ class HeardAudio:
             reply = self._replies[reply_id] = _Reply(reply_id)
         self._open = reply
         self._loud_run = 0
-        reply.sounded_at = now
+        reply.sounded_at = self.sounded_at = now
         if now < self._stale_until or reply.silenced_until is not None:
             self._early.clear()
             return events
@@ -308,7 +308,6 @@ class HeardAudio:
         first = next((place for place, (_, loud) in enumerate(early) if loud), None)
         if first is not None:
             reply.sounds = True
-            self.sounded_at = now
             self._early.clear()
             lead = b"".join(frame for frame, _ in early[max(0, first - _ONSET_FRAMES) :])
             events.append(SpeechChunk(self._session, reply_id, lead))

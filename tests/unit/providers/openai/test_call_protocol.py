@@ -235,8 +235,8 @@ def test_a_reply_of_which_only_the_start_of_its_speech_was_told_is_announced() -
 
 def test_speaking_means_that_speech_is_owed() -> None:
     call = WebRtcCall()
+    seen = [call.core.speaking]
     call.begins()
-    seen = [call.core.speaking]  # the track is silent so far
     call.plays(LOUD)
     seen.append(call.core.speaking)
     at = call.core.sounded_at
