@@ -82,7 +82,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     channel: int
     """Index of the data channel's section."""
     video: int | None
-    """Index of the first video section, if one is offered."""
+    """Index of the first video section, if it is there and sends."""
     ufrag: str
     password: str
     lite: bool
@@ -199,7 +199,7 @@ def parse(text: str, *, is_answer: bool) -> Remote:
         bundled=frozenset(number for number, section in taken if section.mid),
         audio=audio,
         channel=channel,
-        video=_find(taken, "video"),
+        video=_find_sender(sections, _find(taken, "video")),
         ufrag=ufrag,
         password=password,
         lite=any(key == "ice-lite" for key, _ in common),
@@ -263,6 +263,13 @@ def _find(taken: list[tuple[int, Section]], kind: str) -> int | None:
         ),
         None,
     )
+
+
+def _find_sender(sections: list[Section], video: int | None) -> int | None:
+    if video is None:
+        return None
+    direction = next((key for key, _ in sections[video].attributes if key in _DIRECTIONS), "sendrecv")
+    return video if _DIRECTIONS[direction][0] else None
 
 
 def _opus(media: Section) -> int:

@@ -95,6 +95,11 @@ def test_our_answer_keeps_the_order_and_idles_what_is_not_wanted() -> None:
     assert dict(back.extensions) == {sdp.AUDIO_LEVEL: 1, sdp.MID: 4}
 
 
+def test_video_that_the_other_side_only_wants_to_see_is_not_taken() -> None:
+    remote = sdp.parse(BROWSER.replace("a=sendonly", "a=recvonly"), is_answer=False)
+    assert remote.video is None and "a=inactive" in sdp.answer(HERE, remote, role="client", video=["96"])
+
+
 def test_our_offer_is_understood_by_ourselves() -> None:
     remote = sdp.parse(sdp.offer(HERE), is_answer=False)
     assert (remote.audio, remote.channel, remote.video, remote.opus) == (0, 1, None, 111)
