@@ -52,7 +52,20 @@ def choices(config: Config, environ: Mapping[str, str], serves: Collection[str] 
     """The models that a caller may choose, the configured one first. Args: serves as for `make_model`."""
     names = config.serve.providers or tuple(config.providers)
     ordered = sorted(dict.fromkeys((config.provider, *names)), key=lambda name: name != config.provider)
-    return [_choice(config_of(config, name), environ, serves) for name in ordered]
+    found = [_choice(config_of(config, name), environ, serves) for name in ordered]
+    if not config.video.sources:
+        return [msgspec.structs.replace(choice, video=False) for choice in found]
+    seeing = {choice.name for choice in found if choice.video}
+    ready = {choice.name for choice in found if choice.ready}
+    # Whoever stands in must see too: see docs/video.md.
+    return [
+        msgspec.structs.replace(choice, video=choice.video and ready & set(_stand_ins(config, choice.name)) <= seeing)
+        for choice in found
+    ]
+
+
+def _stand_ins(config: Config, provider: str) -> tuple[str, ...]:
+    return config_of(config, provider).failover
 
 
 def config_of(config: Config, provider: str) -> Config:
@@ -63,19 +76,22 @@ def config_of(config: Config, provider: str) -> Config:
     stand_ins = config.failover
     if stand_ins and provider != config.provider:
         stand_ins = tuple(name for name in (config.provider, *config.failover) if name != provider)
-    return msgspec.structs.replace(config, provider=provider, providers=providers, failover=stand_ins)
+    # Whether this one may see is for its own capabilities to say, see `choices`; a caller chooses among them.
+    video = msgspec.structs.replace(config.video, sources=())
+    return msgspec.structs.replace(config, provider=provider, providers=providers, failover=stand_ins, video=video)
 
 
 def _choice(config: Config, environ: Mapping[str, str], serves: Collection[str]) -> Choice:
     provider, own = PROVIDERS[config.provider], config.providers[config.provider]
     ready = not model_problems(config, environ, serves)
-    model = provider.capabilities(config.speech, own, environ).model if ready else getattr(own, "model", "")
+    can = provider.capabilities(config.speech, own, environ) if ready else None
     over_webrtc = getattr(own, "transport", "") == "webrtc"
     return Choice(
         name=provider.name,
-        model=model,
+        model=getattr(own, "model", "") if can is None else can.model,
         title=provider.title,
         ready=ready,
+        video=can is not None and can.video,
         legs=(Leg.MODEL_WEBRTC,) if over_webrtc else (),
     )
 
@@ -149,7 +165,8 @@ class Serving:
         self._serves = frozenset(tool.spec.name for tool in process.tools)
         self.choices: Sequence[Choice] = choices(config, environ, self._serves)
         self.direct = find_spec("aiortc") is not None
-        self.video = False
+        self._sources = config.video.sources
+        self.video = any(choice.video for choice in self.choices)
         self._servers = ice_servers(config, environ)
         self.ice_servers: Sequence[Mapping[str, Any]] = [_for_browsers(server) for server in self._servers]
         self.livekit = all(environ.get(name, "").strip() for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
@@ -207,16 +224,20 @@ class Serving:
         check_offer(offer_sdp)
 
     def direct_call(self, call: str, caller: Caller, provider: str) -> DirectCall:
-        model = next((choice.model for choice in self.choices if choice.name == provider), "")
+        choice = self._chosen(provider)
         return WebRtcCall(
             self._config.webrtc,
             identity=caller.identity,
             name=caller.name,
             call=call,
             provider=provider,
-            model=model,
+            model="" if choice is None else choice.model,
             ice_servers=self._servers,
+            video=choice is not None and choice.video,
         )
+
+    def _chosen(self, provider: str) -> Choice | None:
+        return next((choice for choice in self.choices if choice.name == provider), None)
 
     def begin(self, call: str, transport: DirectCall, provider: str, ended: Callable[[], None]) -> None:
         model, config, stand_ins = self._model(provider)
@@ -251,7 +272,11 @@ class Serving:
             for name in config.failover
             if any(choice.name == name and choice.ready for choice in self.choices)
         ]
-        return make_model(config, self._environ, self._serves), config, stand_ins
+        model = make_model(config, self._environ, self._serves)
+        choice = self._chosen(provider)
+        sources = self._sources if choice is not None and choice.video else ()
+        video = msgspec.structs.replace(config.video, sources=sources)
+        return model, msgspec.structs.replace(config, video=video), stand_ins
 
     # -------------------------------------------------------------------------------------------------- counters
 

@@ -42,6 +42,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Its key is there, and nothing in its settings is wrong."""
     legs: tuple[Leg, ...] = ()
     """What a call with it costs besides its own."""
+    video: bool = False
+    """It is shown the caller's camera or screen, if he shares one."""
 
 
 class DirectCall(Transport, Protocol):
@@ -168,7 +170,13 @@ class CallDesk:
         maker = self._maker
         return {
             "providers": [
-                {"name": choice.name, "model": choice.model, "title": choice.title, "ready": choice.ready}
+                {
+                    "name": choice.name,
+                    "model": choice.model,
+                    "title": choice.title,
+                    "ready": choice.ready,
+                    "video": choice.video,
+                }
                 for choice in maker.choices
             ],
             "default": maker.default,

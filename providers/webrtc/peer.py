@@ -261,6 +261,17 @@ class Peer:
             return
         self._stats.dropped_messages += 1
 
+    def watch_video(self, watched: bool) -> None:
+        """Decode the other side's video, or drop its packets as they come."""
+        if self._wire is not None and self._wire.video is not None:
+            self._wire.video.watched = watched
+
+    def take_video(self, at_most_s: float) -> Any | None:
+        """The newest frame of the other side's video, once; see `providers.webrtc.video.Video.take`."""
+        if self._wire is None or self._wire.video is None:
+            return None
+        return self._wire.video.take(at_most_s)
+
     def _take(self, size: int) -> bytes:
         """Up to `size` bytes of the queue."""
         pieces = []

@@ -33,7 +33,10 @@ _QUEUE = "_RTCRtpReceiver__decoder_queue"
 class _Newest(asyncio.Queue[Any]):
     """Decoded frames that nobody has taken. Full: the oldest goes."""
 
+    put_at = float("-inf")
+
     async def put(self, item: Any) -> None:
+        self.put_at = asyncio.get_running_loop().time()
         while self.qsize() >= _WAITING_FRAMES:
             self.get_nowait()
         self.put_nowait(item)
@@ -60,8 +63,11 @@ class Video:
         self._receiver: Any = None
         self.payload_types = frozenset(codec.payloadType for codec in codecs)
         self.dropped_packets = 0
+        self.watched = True
+        """False: packets are dropped before the decoder; assign."""
         self.track = RemoteStreamTrack("video")
-        self.track._queue = _Newest()
+        self._frames = _Newest()
+        self.track._queue = self._frames
 
     def lines(self) -> list[str]:
         """For the answer: payload types first, then the attributes of the codecs."""
@@ -100,8 +106,19 @@ class Video:
             )
         )
 
+    def take(self, at_most_s: float) -> Any | None:
+        """The newest decoded frame (PyAV's `VideoFrame`) that nobody has taken; None if there is none, or if the
+        stream has rested for longer than `at_most_s`: that is a picture of the past."""
+        newest = None
+        while not self._frames.empty():
+            newest = self._frames.get_nowait() or newest  # None: the end of the stream
+        rested_s = asyncio.get_running_loop().time() - self._frames.put_at
+        return newest if rested_s <= at_most_s else None
+
     def has_room(self) -> bool:
-        """Whether the decoder keeps up; a packet that finds no room is counted and dropped."""
+        """Whether the decoder keeps up, and somebody watches; a packet that finds no room is counted and dropped."""
+        if not self.watched:
+            return False
         if self._receiver is None or getattr(self._receiver, _QUEUE).qsize() < _UNDECODED_FRAMES:
             return True
         self.dropped_packets += 1

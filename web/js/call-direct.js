@@ -58,12 +58,14 @@ export class DirectCall extends Call {
     await this._audio?.replaceTrack(track);
   }
 
-  async share(_, track) {
+  async share(kind, track) {
     if (!this._video) throw new Problem("video_refused");
     await this._video.replaceTrack(track);
+    this._send({ type: "video", source: kind });
   }
 
   async unshare() {
+    this._send({ type: "video", source: null });
     await this._video?.replaceTrack(null);
   }
 

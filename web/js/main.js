@@ -167,7 +167,8 @@ class Page {
     document.body.dataset.call = "live";
     byId("lobby").hidden = true;
     byId("in-call").hidden = byId("controls").hidden = false;
-    byId("camera").hidden = !(video && this.config.video);
+    const sees = this.config.providers.find(({ name }) => name === this.lobby.provider)?.video;
+    byId("camera").hidden = !(video && sees);
     byId("screen").hidden = byId("camera").hidden || !navigator.mediaDevices?.getDisplayMedia;
     byId("voice-agent-name").textContent = this.lobby.title || model || "Model";
     byId("say-text").disabled = byId("say-send").disabled = false;

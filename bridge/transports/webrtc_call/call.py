@@ -27,12 +27,17 @@ from bridge.core.words import (
     RoomEnded,
     RoomEvent,
     TextReceived,
+    VideoOffered,
+    VideoSource,
+    VideoWithdrawn,
     VoiceHeard,
 )
 from bridge.transports.activity_json import activity_json
 from bridge.transports.contract import TransportCapabilities, TransportListener
 from bridge.transports.webrtc_call import messages
+from bridge.transports.webrtc_call.frame import AvFrame
 from bridge.transports.webrtc_call.settings import DirectCallSettings
+from bridge.video.picture import RawFrame
 from providers.signal.formats import PCM16_24K
 from providers.webrtc.settings import PeerSettings, ResolvedIceServer
 
@@ -49,6 +54,9 @@ _EARLY_S = 5.0
 _COMPLAIN_EVERY_S = 1.0
 _HEAVY = ("providers.webrtc.seam", "providers.webrtc.opus")
 _TRACK = "direct"
+_VIDEO = "direct-video"
+_FRESH_S = 3.0
+"""A shared screen on which nothing moves is sent once a second or so. Longer ago: the camera is off."""
 
 
 def check_offer(offer_sdp: str) -> None:
@@ -76,8 +84,10 @@ class WebRtcCall:
         provider: str = "",
         model: str = "",
         ice_servers: Sequence[ResolvedIceServer] = (),
+        video: bool = False,
     ) -> None:
-        """Args: identity and name are the caller's; call, provider and model are told to him in `hello`."""
+        """Args: identity and name are the caller's; call, provider and model are told to him in `hello`. Without video
+        his is refused in the answer, and nothing of it is received."""
         self.settings = settings
         self.identity = ParticipantId(identity)
         self._name = name
@@ -95,6 +105,8 @@ class WebRtcCall:
         self._channel_open = False
         self._early: list[RoomEvent] = []
         self._early_audio = bytearray()
+        self._shows = VideoSource.CAMERA
+        self._watched = False
         self._budget = Budget(settings.messages_per_s)
         self._complained_at = float("-inf")
         self._refused_messages = 0
@@ -110,6 +122,7 @@ class WebRtcCall:
             captions=settings.captions,
             states=settings.states,
             activities=settings.activities,
+            video=video,
         )
 
     def __repr__(self) -> str:
@@ -147,13 +160,18 @@ class WebRtcCall:
                 connect_timeout_s=settings.connect_timeout_s,
                 disconnected_timeout_s=settings.disconnected_timeout_s,
                 addresses=settings.addresses,
+                video=self._capabilities.video,
             ),
             self._servers,
             name=self._call,
         )
         self._send(
             messages.hello_message(
-                call=self._call, provider=self._provider, model=self._model, identity=self.identity, video=False
+                call=self._call,
+                provider=self._provider,
+                model=self._model,
+                identity=self.identity,
+                video=self._capabilities.video,
             )
         )
         return await self._peer.answer(offer_sdp)
@@ -249,6 +267,16 @@ class WebRtcCall:
         if self.settings.activities:
             self._send(activity_json(activity))
 
+    def look_at(self, track_id: str | None) -> None:
+        self._watched = track_id == _VIDEO
+        if self._peer is not None:
+            self._peer.take_video(0.0)  # what is there is of the time before
+            self._peer.watch_video(self._watched)
+
+    def take_frame(self) -> RawFrame | None:
+        frame = self._peer.take_video(_FRESH_S) if self._peer is not None and self._watched else None
+        return None if frame is None else AvFrame(frame)
+
     def counters(self) -> dict[str, int]:
         peer = self._peer
         if peer is None:
@@ -316,7 +344,9 @@ class WebRtcCall:
                 self._send(messages.error_message(bad.code, bad.message))
 
     def video_track(self, track: Any) -> None:
-        """Not taken: nothing asks for it."""
+        assert self._peer is not None, "it tells us"
+        self._peer.watch_video(self._watched)
+        self._tell(VideoOffered(self.identity, self._shows, _VIDEO))
 
     def peer_closed(self, reason: str) -> None:
         if self._connected is not None and not self._connected.done():
@@ -340,8 +370,19 @@ class WebRtcCall:
                 if muted is not self._muted:
                     self._muted = muted
                     self._tell(AudioMuted(self.identity) if muted else AudioUnmuted(self.identity))
+            case messages.Video(source):
+                self._show(source)
             case messages.HangUp():
                 self.hang_up()
+
+    def _show(self, source: str | None) -> None:
+        if not self._capabilities.video:
+            return
+        if source is None:
+            self._tell(VideoWithdrawn(_VIDEO))
+        else:
+            self._shows = VideoSource(source)
+            self._tell(VideoOffered(self.identity, self._shows, _VIDEO))
 
     def _typed(self, text: str) -> None:
         if not self.settings.chat:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "Interrupt",
     "Mute",
     "Text",
+    "Video",
     "caption_message",
     "decode",
     "ended_message",
@@ -56,7 +57,13 @@ class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
     """The caller is done."""
 
 
-ClientMessage = Text | Interrupt | Mute | HangUp
+class Video(msgspec.Struct, frozen=True, tag_field="type", tag="video"):
+    """What the caller's video track shows from now on; null: nothing. A client that never says so shows a camera."""
+
+    source: Literal["camera", "screen"] | None
+
+
+ClientMessage = Text | Interrupt | Mute | HangUp | Video
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 
 
@@ -78,7 +85,7 @@ def decode(message: str | bytes) -> ClientMessage:
     try:
         return _decoder.decode(message)
     except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: a lone surrogate
-        known = ", ".join(kind.__struct_config__.tag for kind in (Text, Interrupt, Mute, HangUp))  # type: ignore[misc]
+        known = ", ".join(kind.__struct_config__.tag for kind in (Text, Interrupt, Mute, HangUp, Video))  # type: ignore[misc]
         raise BadMessage("invalid", f"not a JSON object with a type of: {known}") from None
 
 

@@ -147,8 +147,8 @@ async def test_the_configuration_is_for_whoever_holds_the_pages_token() -> None:
         assert status == 200 and headers["Cache-Control"] == "no-store"
         assert body == {
             "providers": [
-                {"name": "scripted", "model": "script", "title": "offline", "ready": True},
-                {"name": "openai", "model": "", "title": "OpenAI", "ready": False},
+                {"name": "scripted", "model": "script", "title": "offline", "ready": True, "video": False},
+                {"name": "openai", "model": "", "title": "OpenAI", "ready": False, "video": False},
             ],
             "default": "scripted",
             "direct": True,
