@@ -183,6 +183,8 @@ class Routes:
             headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
             headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
             headers["Access-Control-Max-Age"] = "600"
+            if "Access-Control-Request-Private-Network" in request.headers:
+                headers["Access-Control-Allow-Private-Network"] = "true"
         return web.Response(status=204, headers=headers)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:

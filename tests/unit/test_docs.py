@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from bridge.app import Process
 from bridge.cli import main
 from bridge.facade import RoomBridge
 from bridge.transports.loopback import LoopbackRoom
+from bridge.transports.webrtc_call import DirectCallSettings, WebRtcCall
 from providers.scripted.model import ScriptedModel
+from tests.fakes.caller import started
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,3 +55,17 @@ async def test_every_counter_that_operators_are_told_of_exists() -> None:
             await asyncio.sleep(0.01)
         told = bridge.snapshot().counters
     assert counters and counters <= told.keys()
+
+
+async def test_every_counter_of_direct_calls_that_operators_are_told_of_exists() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text().partition("## Calls from browsers")[2].partition("\n## ")[0]
+    rows = [line.partition(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`([a-z_.]+)`", " ".join(rows)))
+    async with started(Process(), {}, {}) as here:
+        of_serving = here.server.counters().keys()
+    call = WebRtcCall(DirectCallSettings(addresses=("127.0.0.1",)), identity="ada")
+    with pytest.raises(ValueError):
+        await call.answer("")
+    assert len(named) > 15
+    assert named <= {*of_serving, *(f"room.{name}" for name in call.counters())}
+    await call.close()
