@@ -6,28 +6,57 @@ Each gives a `Line`: something is said at both ends at once, the weather changes
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from bench.markers import Capture
+from bridge.app import Process
+from providers.catalog import PROVIDERS
+from providers.contract import SpeechChunk
 from providers.emulators.connection import Connection
+from providers.openai.settings import OpenAISettings
+from providers.scripted.scenario import Scenario
+from providers.settings import ConnectionSettings, SpeechSettings
+from providers.signal.formats import PCM16_24K
 from providers.webrtc.peer import Peer, PeerSettings
-from tests.e2e.audio import Samples, to_pcm
+from tests.e2e.audio import Samples, to_pcm, write_wav
+from tests.e2e.calls import emulator_of, until
 from tests.e2e.plain_peer import Ear, PlainPeer
 from tests.e2e.programme import Report, Weather, judge, said
+from tests.fakes.caller import Caller, started
 from tests.fakes.netem import Conditions, Impairment
+from tests.fakes.sdp_proxy import SdpProxy
 from tests.fakes.tun_line import TunLine
 from tests.fakes.udp_relay import UdpRelay
 
-__all__ = ["Line", "Opened", "OwnPeer", "impaired", "model_ear", "over", "own_to_plain", "plain_to_plain", "says"]
+__all__ = [
+    "Line",
+    "Opened",
+    "OwnPeer",
+    "Voice",
+    "direct_call",
+    "impaired",
+    "model_ear",
+    "openai_call",
+    "over",
+    "own_to_own",
+    "own_to_plain",
+    "plain_to_plain",
+    "says",
+]
 
 _SETTLE_S = 1.0
 _TAIL_S = 1.0
 """What was said last is still on its way."""
+_LOST_AFTER_S = 0.1
+_LIVE_QUEUE_MS = 120
+"""Of a live voice, where the machine has stood still: what is older is not worth sending."""
 
 
 class Line(msgspec.Struct, kw_only=True):
@@ -96,37 +125,50 @@ def impaired(seed: int) -> tuple[Impairment, Impairment]:
     return Impairment(seed), Impairment(seed + 1000)
 
 
+class Voice:
+    """A microphone: 20 ms each 20 ms. What it could not give in time because the machine stood still is not said."""
+
+    def __init__(self, give: Callable[[bytes], None], rate_hz: int) -> None:
+        self._give = give
+        self._size = rate_hz // 50 * 2
+        self._speaking: asyncio.Task[None] | None = None
+
+    def say(self, samples: Samples) -> None:
+        """Mono, at this voice's rate, from now on."""
+        # Its life is this object's: ended by `stop`.
+        self._speaking = asyncio.get_running_loop().create_task(self._say(to_pcm(samples)), name="voice")
+
+    async def _say(self, pcm: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        began, size = loop.time(), self._size
+        for number in range(len(pcm) // size):
+            late_s = loop.time() - began - number / 50
+            if late_s <= _LOST_AFTER_S:
+                await asyncio.sleep(-late_s)
+                self._give(pcm[number * size : (number + 1) * size])
+
+    async def stop(self) -> None:
+        if self._speaking is not None:
+            self._speaking.cancel()
+            await asyncio.gather(self._speaking, return_exceptions=True)
+
+
 class OwnPeer:
     """Our own connection, with a voice on a steady beat and an ear. Use as an async context manager."""
 
     def __init__(self, name: str, rate_hz: int = 24_000) -> None:
         self.ear = Ear(rate_hz)
         self.closed = ""
-        self._rate_hz = rate_hz
-        self._speaking: asyncio.Task[None] | None = None
-        settings = PeerSettings(send_rate_hz=rate_hz, receive_rate_hz=rate_hz, disconnected_timeout_s=10.0)
+        settings = PeerSettings(send_rate_hz=rate_hz, receive_rate_hz=rate_hz, send_queue_ms=_LIVE_QUEUE_MS)
         self.peer = Peer(self, settings, name=name)
+        self.voice = Voice(self.peer.send_audio, rate_hz)
 
     async def __aenter__(self) -> OwnPeer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._speaking is not None:
-            self._speaking.cancel()
-            await asyncio.gather(self._speaking, return_exceptions=True)
+        await self.voice.stop()
         await self.peer.close()
-
-    def say(self, samples: Samples) -> None:
-        """Mono, at the rate of this peer, in real time from now on."""
-        # Its life is this object's: ended in __aexit__.
-        self._speaking = asyncio.get_running_loop().create_task(self._say(to_pcm(samples)), name="own-voice")
-
-    async def _say(self, pcm: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        began, size = loop.time(), self._rate_hz // 50 * 2
-        for number in range(len(pcm) // size):
-            await asyncio.sleep(began + number / 50 - loop.time())
-            self.peer.send_audio(pcm[number * size : (number + 1) * size])
 
     def peer_connected(self) -> None: ...
 
@@ -182,7 +224,111 @@ async def own_to_plain() -> AsyncIterator[Line]:
 
         async def say() -> None:
             caller.say(said(48_000))
-            own.say(said(24_000))
+            own.voice.say(said(24_000))
 
         ears = {"aiortc to ours": _kept(own.ear), "ours to aiortc": _kept(caller.ear)}
         yield Line(say=say, ears=ears, network=relay, told=lambda: f"{own.closed} {own.peer.stats}")
+
+
+@asynccontextmanager
+async def own_to_own() -> AsyncIterator[Line]:
+    """Our own connection at both ends."""
+    async with UdpRelay(*impaired(4)) as relay, OwnPeer("bad-caller") as caller, OwnPeer("bad-callee") as callee:
+        answer = relay.answer(await callee.peer.answer(relay.offer(await caller.peer.offer("any"))))
+        await caller.peer.accept(answer)
+        async with asyncio.timeout(10):
+            await asyncio.gather(caller.peer.connected(), callee.peer.connected())
+
+        async def say() -> None:
+            for end in (caller, callee):
+                end.voice.say(said(24_000))
+
+        yield Line(
+            say=say,
+            ears={"ours to ours": _kept(callee.ear), "ours to ours, back": _kept(caller.ear)},
+            network=relay,
+            told=lambda: f"{callee.closed} {callee.peer.stats} {caller.peer.stats}",
+        )
+
+
+@asynccontextmanager
+async def direct_call() -> AsyncIterator[Line]:
+    """Someone calls the bridge directly. Our own connection stands for his browser: aiortc has worse ears."""
+    with tempfile.TemporaryDirectory() as folder:
+        wav = write_wav(Path(folder, "said.wav"), said(24_000), 24_000)
+        process = Process()
+        async with emulator_of("openai", msgspec.convert(says(str(wav)), Scenario)) as emulator:
+            config = {"provider": "openai", "providers": {"openai": {"base_url": f"{emulator.base_url}/v1"}}}
+            async with (
+                started(process, config, {"OPENAI_API_KEY": "a-key"}) as serving,
+                Caller(serving) as desk,
+                UdpRelay(*impaired(5)) as relay,
+                OwnPeer("bad-caller") as caller,
+            ):
+                desk.token = await desk.new_token()
+                status, answer = await desk.offer_call(relay.offer(await caller.peer.offer("roombridge")))
+                assert status == 201, answer
+                await caller.peer.accept(relay.answer(answer))
+                async with asyncio.timeout(10):
+                    await caller.peer.connected()
+                await until(lambda: process.bridges)
+                (bridge,) = process.bridges.values()
+
+                async def say() -> None:
+                    await until(lambda: bridge.snapshot().counters["playout.pieces"] > 0, 15)
+                    caller.voice.say(said(24_000))
+
+                yield Line(
+                    say=say,
+                    ears={
+                        "direct call, to the model": model_ear(lambda: emulator.connections[-1]),
+                        "direct call, to the caller": _kept(caller.ear),
+                    },
+                    network=relay,
+                    told=lambda: f"{caller.closed} {caller.peer.stats} {bridge.snapshot().counters}",
+                )
+
+
+@asynccontextmanager
+async def openai_call() -> AsyncIterator[Line]:
+    """A session with the emulated OpenAI over WebRTC; the relay rewrites the offer in the request and the answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        wav = write_wav(Path(folder, "said.wav"), said(24_000), 24_000)
+        async with (
+            emulator_of("openai", msgspec.convert(says(str(wav)), Scenario)) as emulator,
+            UdpRelay(*impaired(6)) as relay,
+            SdpProxy(relay, emulator.base_url) as proxy,
+        ):
+            own = OpenAISettings(base_url=f"{proxy.base_url}/v1", transport="webrtc")
+            model = PROVIDERS["openai"].connector(SpeechSettings(), own, ConnectionSettings(), {"OPENAI_API_KEY": "k"})
+            session = await model.connect()
+            ear = Ear(session.capabilities.output_format.rate_hz)
+            loop = asyncio.get_running_loop()
+            events: list[str] = []
+
+            def hear(event: object) -> None:
+                if isinstance(event, SpeechChunk):
+                    ear.hear(event.audio, loop.time())
+                else:
+                    events.append(type(event).__name__)
+
+            session.listen(hear)
+            voice = Voice(lambda pcm: session.send_audio(pcm, PCM16_24K), 24_000)
+            try:
+
+                async def say() -> None:
+                    await until(lambda: ear.heard_s > 0)
+                    voice.say(said(24_000))
+
+                yield Line(
+                    say=say,
+                    ears={
+                        "OpenAI over WebRTC, to the model": model_ear(lambda: emulator.connections[-1]),
+                        "OpenAI over WebRTC, from the model": _kept(ear),
+                    },
+                    network=relay,
+                    told=lambda: f"{session.state} {events} {session.outbox} {proxy.asked}",
+                )
+            finally:
+                await voice.stop()
+                await session.close()

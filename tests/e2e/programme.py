@@ -23,6 +23,7 @@ from tests.fakes.rtp_tap import RtpTap
 __all__ = [
     "BAD",
     "CUT_S",
+    "HEAD",
     "TOTAL_S",
     "Report",
     "Weather",
@@ -38,6 +39,10 @@ _SENTENCES = ("hello", "question", "answer")
 _PHRASE_S = 1.0
 _SEARCHED_S = 1.0
 """A phrase may come so much earlier or later than the markers before it say."""
+HEAD = (
+    "| | alike | lost, % | back after, s | delay, ms | ten seconds after the cut | on a clean line again |\n"
+    "|---|---|---|---|---|---|---|"
+)
 _STEADY = 5
 """Audio is back with the first of so many markers in a row, one of which may be missing."""
 
@@ -134,7 +139,7 @@ def judge(name: str, ear: Capture, cut_ends_at: float, tap: RtpTap | None = None
     def delay_ms(from_s: float, until_s: float) -> float:
         numbers = [number for number in sorted(came) if from_s * 10 <= number < until_s * 10]
         if not numbers:
-            raise ValueError(f"{name}: none of the markers from {from_s:g} to {until_s:g} s was heard")
+            raise ValueError(f"{name}: none of the markers from {from_s:g} to {until_s:g} s was heard; {told}")
         late_ms = float(np.median([came[number] * 1000 - number * EVERY_MS for number in numbers]))
         return late_ms - (tap.lag_ms(came[numbers[0]], came[numbers[-1]]) if tap is not None else 0.0)
 
