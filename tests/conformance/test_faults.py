@@ -116,7 +116,10 @@ async def suffer(seed: int) -> tuple[Outcome, Callable[[], None]]:
         replies = _answers(call)
         call.emulator.befall(fault)
         # Until it must be whole, and long enough for an answer to follow.
-        await asyncio.wait((running,), timeout=WATCHED_S.get(fault.kind, outcome.bound_s + (12 if mute(fault) else 3)))
+        watching = call.tasks.create_task(_is_answered_anew(call), name="watch") if mute(fault) else running
+        limit_s = WATCHED_S.get(fault.kind, outcome.bound_s + (12 if mute(fault) else -2))
+        await asyncio.wait((running, watching), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
         watched_until = loop.time()
         if mute(fault):  # nobody is kept waiting before he has spoken
             struck_at = next(
@@ -126,6 +129,14 @@ async def suffer(seed: int) -> tuple[Outcome, Callable[[], None]]:
         running.cancel()
     # Only now: judging is work, and would make the other calls late.
     return outcome, lambda: _judge(call, outcome, spoken, struck_at, watched_until)
+
+
+async def _is_answered_anew(call: LongCall) -> None:
+    """A session has been given up, and another one has answered."""
+    await call.until(lambda: call.counters()["sessions.sessions_lost"], 60)
+    replies = _answers(call)
+    await call.until(lambda: _answers(call) > replies, 60)
+    await asyncio.sleep(1.0)
 
 
 def _answers(call: LongCall) -> int:

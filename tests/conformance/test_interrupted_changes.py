@@ -33,7 +33,7 @@ LOCAL_MS = 60
 """What our own detection may add where the model does not hear."""
 GRID_MS = 40
 """A frame of the caller and a beat of ours may lie between one measurement and another."""
-USUAL = 4
+USUAL = 3
 """Calls without a change, to compare with."""
 AT_ONCE = 8
 SPEEDS = (8.0, 1.05)

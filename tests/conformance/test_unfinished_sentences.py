@@ -8,6 +8,7 @@ beside the earlier connection.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -27,8 +28,9 @@ WORD_MS = 390
 """Six letters at the pace of a voice that is not known yet."""
 WORDS = " ".join(f"w{number:04}" for number in range(SENTENCE_MS // WORD_MS))
 GOES_ON_MS = 600
-BOTH = pytest.mark.parametrize("provider", ["gemini", "openai"])
-SPEEDS = pytest.mark.parametrize("speed", [8.0, 1.1], ids=["all-there", "being-made"])
+CASES = [(provider, speed) for provider in ("gemini", "openai") for speed in (8.0, 1.1)]
+"""All of the sentence is there soon; or it is being made while it is heard."""
+pytestmark = pytest.mark.timeout(40)
 
 
 def scenario(number: int, speed: float, notice_s: float) -> Scenario:
@@ -71,11 +73,28 @@ def heard_of_it(call: LongCall) -> float:
     return PCM16_24K.duration_ms(2 * (int(different[0]) if len(different) else len(wanted)))
 
 
-@SPEEDS
-@BOTH
-async def test_a_sentence_with_seven_seconds_left_is_heard_to_its_end_with_ten_seconds_of_notice(
-    provider: str, speed: float
-) -> None:
+async def all_at_once(check: Callable[[str, float], Awaitable[None]]) -> None:
+    """They take ten seconds each, and next to no work."""
+
+    async def one(provider: str, speed: float) -> None:
+        try:
+            await check(provider, speed)
+        except* AssertionError as failed:
+            failed.add_note(f"{provider}, speech at {speed:g} times its own pace")
+            raise
+
+    await asyncio.gather(*(one(*case) for case in CASES))
+
+
+async def test_a_sentence_with_seven_seconds_left_is_heard_to_its_end_with_ten_seconds_of_notice() -> None:
+    await all_at_once(is_heard_to_its_end)
+
+
+async def test_with_less_notice_than_a_sentence_needs_the_successor_goes_on_from_what_was_heard() -> None:
+    await all_at_once(is_gone_on_with)
+
+
+async def is_heard_to_its_end(provider: str, speed: float) -> None:
     async with long_call(
         provider, lambda number: scenario(number, speed, 10.0), lambda _: False, config(provider, 10.0)
     ) as call:
@@ -92,11 +111,7 @@ async def test_a_sentence_with_seven_seconds_left_is_heard_to_its_end_with_ten_s
     assert [(line.text, line.interrupted, line.lost) for line in lines] == [(WORDS, False, False)]
 
 
-@SPEEDS
-@BOTH
-async def test_with_less_notice_than_a_sentence_needs_the_successor_goes_on_from_what_was_heard(
-    provider: str, speed: float
-) -> None:
+async def is_gone_on_with(provider: str, speed: float) -> None:
     broken = speed < 2
     async with long_call(
         provider, lambda number: scenario(number, speed, 4.0), lambda _: False, config(provider, 4.0)
