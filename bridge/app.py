@@ -25,6 +25,7 @@ from bridge.facade import RoomBridge
 from bridge.lanes.telemetry import Snapshot
 from bridge.transports.contract import Transport
 from bridge.transports.livekit_room import LiveKitRoom
+from bridge.video.jpeg import pillow_problem
 from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
 from providers.errors import SettingRefused
@@ -86,6 +87,8 @@ def model_problems(config: Config, environ: Mapping[str, str], serves: Collectio
         if not can.video:
             mend = f"{can.model} ({provider.name}) takes no images: choose another model, or empty it"
             blind.append(ConfigError("video.sources", ", ".join(config.video.sources), mend))
+        elif (problem := pillow_problem()) is not None:
+            blind.append(ConfigError("video.sources", ", ".join(config.video.sources), problem))
     return [
         *blind,
         *(ConfigError(problem.field, problem.value, problem.mend) for problem in refused),

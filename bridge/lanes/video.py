@@ -24,6 +24,9 @@ __all__ = ["Model", "VideoLane", "VideoStats"]
 
 log = logging.getLogger(__name__)
 
+_SLOW_MS = 200.0
+"""Audio that waits for the provider's socket: an image would stand in the way of what follows."""
+
 
 class Model(Protocol):
     """Who leads, and how to give it something: the fast lane."""
@@ -90,7 +93,7 @@ class VideoLane:
         if self._encoding is not None:
             self.stats.skipped_busy += 1
             self._watching.taken(now)
-        elif leading.outbox.waiting_audio_ms > 0:
+        elif leading.outbox.waiting_audio_ms > _SLOW_MS:
             self.stats.skipped_slow += 1
             self._watching.taken(now)
         else:

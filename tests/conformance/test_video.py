@@ -33,6 +33,8 @@ from tests.conformance.stages import FAST
 from tests.fakes.pictures import FakeFrame, four_colours, noise, opened, picture
 from tests.fakes.stills import stills
 
+pytestmark = pytest.mark.timeout(60)
+
 _KEY = "good-key-0001"
 _MESSAGE_LIMIT = 256 * 1024
 """Of one message to OpenAI over WebRTC."""
@@ -46,13 +48,22 @@ async def gemini() -> AsyncIterator[tuple[EmulatorServer, SpeechModel]]:
 
 
 @asynccontextmanager
-async def openai() -> AsyncIterator[tuple[EmulatorServer, SpeechModel]]:
+async def openai_webrtc() -> AsyncIterator[tuple[EmulatorServer, SpeechModel]]:
+    async with openai(OpenAISettings(transport="webrtc")) as service:
+        yield service
+
+
+@asynccontextmanager
+async def openai(own: OpenAISettings | None = None) -> AsyncIterator[tuple[EmulatorServer, SpeechModel]]:
     async with OpenAIEmulator(load_text(FAST), keys={_KEY}) as emulator:
         environ = {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": emulator.api_url}
-        yield emulator, OpenAIModel.from_config(SpeechSettings(), OpenAISettings(), ConnectionSettings(), environ)
+        yield (
+            emulator,
+            OpenAIModel.from_config(SpeechSettings(), own or OpenAISettings(), ConnectionSettings(), environ),
+        )
 
 
-@pytest.fixture(params=[gemini, openai], ids=["gemini", "openai"])
+@pytest.fixture(params=[gemini, openai, openai_webrtc], ids=["gemini", "openai", "openai-webrtc"])
 async def service(request: pytest.FixtureRequest) -> AsyncIterator[tuple[EmulatorServer, SpeechModel]]:
     async with request.param() as opened_service:
         yield opened_service

@@ -133,7 +133,7 @@ async def test_while_nobody_leads_nothing_is_made_and_the_next_leader_is_shown_t
 async def test_a_socket_that_does_not_take_the_audio_is_given_no_image() -> None:
     async with calling() as call:
         assert call.model.leading is not None
-        call.model.leading.outbox.waiting_audio_ms = 40.0
+        call.model.leading.outbox.waiting_audio_ms = 240.0
         await call.beat(FakeFrame())
         assert (call.model.shown, call.lane.stats.skipped_slow) == ([], 1)
 
