@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from providers.emulators.carrier import CarrierLost, Ending, Heard
-from providers.webrtc.peer import Peer, PeerSettings
+from providers.webrtc.peer import JitterSettings, Peer, PeerSettings
 
 __all__ = ["CallCarrier"]
 
@@ -22,10 +22,10 @@ _LINGER_S = 0.1
 _LIMIT = 4096
 _BYTES_PER_MS = 48
 """int16 mono at 24 kHz."""
-
-
 _BITRATE_BPS = 64_000
 """Plenty: what is lost on the way is to be the network's doing, not the codec's."""
+_PATIENCE = JitterSettings(min_delay_ms=60, start_delay_ms=80)
+"""More than a call needs: what a busy machine sends late is to be heard, not made up."""
 
 
 class CallCarrier:
@@ -35,7 +35,8 @@ class CallCarrier:
         """Args: host that the server listens on: a call keeps to the same addresses."""
         addresses = () if host in ("", "0.0.0.0", "::") else ("127.0.0.1" if host == "localhost" else host,)
         self.dropped = 0
-        self._peer = Peer(self, PeerSettings(addresses=addresses, bitrate_bps=_BITRATE_BPS), name=name)
+        settings = PeerSettings(addresses=addresses, bitrate_bps=_BITRATE_BPS, jitter=_PATIENCE)
+        self._peer = Peer(self, settings, name=name)
         self._inbox: deque[tuple[str | bytes | Heard, float]] = deque()
         self._wake = asyncio.Event()
         self._held = False
