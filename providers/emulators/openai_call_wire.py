@@ -12,9 +12,13 @@ from providers.emulators.openai_wire import OpenAIWire
 from providers.emulators.playback import Playback, Played, Started, Stopped
 from providers.emulators.wire import CallOffer, Output, UpgradeRequest, VendorWire
 from providers.scripted.acts import Act, SpeechStarted
+from providers.scripted.faults import TimedFault
 from providers.scripted.scenario import Scenario
 
 __all__ = ["OpenAICallWire", "OpenAISidebandWire"]
+
+_LOOK_S = 0.01
+"""How often it is looked whether a fault is due in the middle of what plays."""
 
 
 class OpenAICallWire(OpenAIWire):
@@ -47,6 +51,8 @@ class OpenAICallWire(OpenAIWire):
         self._is_set_up = bool(request.call.session.keys() - {"type", "model"})
         self._pump_at: float | None = None
         self._barged_in = False
+        self._in_mid_word: list[tuple[TimedFault, str]] = []
+        """Faults that wait until so much of a response has been heard."""
         self._held = []  # until `session.created` was sent
         self._calls = {} if calls is None else calls
         self._calls[self.call_id] = self
@@ -120,6 +126,7 @@ class OpenAICallWire(OpenAIWire):
         if cleared is None:
             return
         self.hush()
+        self._pump_at = self.now
         if cleared.response_id is not None:
             self._say("output_audio_buffer.cleared", response_id=cleared.response_id)
         forgotten: set[int] = set()
@@ -155,8 +162,25 @@ class OpenAICallWire(OpenAIWire):
                 case Stopped():
                     self._say("output_audio_buffer.stopped", response_id=step.response_id)
                     self._watch_silence(0)
+        waiting, self._in_mid_word = self._in_mid_word, []
+        for fault, response_id in waiting:
+            heard_ms = self.playback.heard_ms(response_id, sent_ms)
+            if heard_ms is None or heard_ms >= fault.speech_ms:
+                super()._suffer(fault)
+            else:
+                self._in_mid_word.append((fault, response_id))
         wait_s = self.playback.wait_s(sent_ms)
+        if self._in_mid_word:
+            wait_s = _LOOK_S if wait_s is None else min(_LOOK_S, wait_s)
         self._pump_at = None if wait_s is None else self.now + wait_s
+
+    def _suffer(self, fault: TimedFault) -> None:
+        """What strikes in the middle of a reply does so when the client has got that far, not the generation."""
+        if fault.reply is not None and fault.speech_ms and self._response is not None:
+            self._in_mid_word.append((fault, self._response.id))
+            self._pump_at = self.now
+        else:
+            super()._suffer(fault)
 
 
 class OpenAISidebandWire(VendorWire):

@@ -102,6 +102,13 @@ class Playback:
         """Speech of this response plays, or waits to."""
         return any(reply.id == response_id for reply in self._replies)
 
+    def heard_ms(self, response_id: str, sent_ms: float) -> float | None:
+        """How much of this response has been heard; None: nothing of it is left to be heard."""
+        for reply in self._replies:
+            if reply.id == response_id:
+                return 0.0 if reply.begun_ms is None else min(sent_ms - reply.begun_ms, reply.given / _BYTES_PER_MS)
+        return None
+
     def add(self, response_id: str, item: StoredItem, pcm: bytes) -> None:
         """More speech of this response."""
         if response_id in self._silenced:
@@ -166,7 +173,7 @@ class Playback:
         playing = self._replies[0]
         cut: list[tuple[StoredItem, int]] = []
         for reply in self._replies:
-            left_ms = 0.0 if reply.begun_ms is None else min(sent_ms - reply.begun_ms, reply.given / _BYTES_PER_MS)
+            left_ms = self.heard_ms(reply.id, sent_ms) or 0.0
             for part in reply.parts:
                 heard_ms = int(min(max(0.0, left_ms), part.size / _BYTES_PER_MS))
                 left_ms -= part.size / _BYTES_PER_MS

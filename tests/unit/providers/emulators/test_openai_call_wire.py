@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from providers.emulators.openai_call_wire import OpenAICallWire, OpenAISidebandWire
-from providers.emulators.wire import CallOffer, Hush, Outgoing, Output, Sound, UpgradeRequest
+from providers.emulators.wire import CallOffer, Hush, Outgoing, Output, Sound, Strike, UpgradeRequest
+from providers.scripted.faults import Stall, TimedFault
 from providers.scripted.scenario import Call, Pace, Scenario, ServerVad, Session, Text, Tone, TurnScript
 from tests.fakes.openai_call import voice
 from tests.fakes.openai_types import check_server_frame
@@ -27,6 +28,7 @@ class Script:
         self.events: list[dict[str, Any]] = []
         self.silent_from: list[float] = []
         self.sounds: list[tuple[float, bytes]] = []
+        self.strikes: list[tuple[TimedFault, float]] = []
         self.given_ms = self.sent_ms = 0.0
         offer = CallOffer("v=0", {"type": "realtime", "model": "gpt-realtime-2.1", **session})
         request = UpgradeRequest("/v1/realtime/calls", {}, {}, False, offer)
@@ -43,6 +45,8 @@ class Script:
                 case Sound():
                     self.given_ms += len(each.pcm) / 48
                     self.sounds.append((self.now, each.pcm))
+                case Strike():
+                    self.strikes.append((each.fault, self.sent_ms))
                 case Hush():
                     self.sent_ms = self.given_ms
                     self.silent_from.append(self.now)
@@ -293,3 +297,21 @@ def test_sound_before_the_session_is_there_is_not_heard() -> None:
     script.passes(300)
     script.hears(np.zeros(480, np.int16).tobytes())
     assert script.wire.mind.hearing.now_ms > 0
+
+
+@pytest.mark.parametrize("speed", [1.0, 50.0])
+def test_a_fault_in_mid_word_strikes_when_so_much_was_heard(speed: float) -> None:
+    fault = Stall(reply=1, speech_ms=800)
+    script = Script(answering(speed, faults=(fault,)))
+    script.is_answered()
+    assert script.strikes == []
+    script.passes(1200)
+    [(struck, heard_ms)] = script.strikes
+    assert struck == fault and 800 <= heard_ms <= 840
+
+
+def test_a_fault_in_mid_word_strikes_at_once_if_the_word_is_cut() -> None:
+    script = Script(answering(50.0, faults=(Stall(reply=1, speech_ms=3000),)))
+    script.is_answered()
+    script.sends("output_audio_buffer.clear")
+    assert len(script.strikes) == 1 and script.types()[-1] == "conversation.item.truncated"
