@@ -108,6 +108,17 @@ def _read(
     return config
 
 
+def _must_be_joinable(rooms: tuple[str, ...]) -> None:
+    """Raises ConfigError for rooms that one process cannot join."""
+    if len(set(rooms)) < len(rooms):
+        raise ConfigError("--room", " ".join(rooms), "name each room once")
+    if len(rooms) > 1 and os.environ.get("LIVEKIT_TOKEN", "").strip():
+        mend = (
+            "LIVEKIT_TOKEN opens one room: name that one, or set LIVEKIT_API_KEY and LIVEKIT_API_SECRET instead of it"
+        )
+        raise ConfigError("--room", " ".join(rooms), mend)
+
+
 @main.command()
 @click.option("--room", "rooms", metavar="NAME", multiple=True, help="Room to join; may be given several times.")
 @_config_option
@@ -122,13 +133,7 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
     from bridge.app import Process, make_model, make_room, make_stand_ins, run
     from bridge.core.words import EndReason
 
-    if len(set(rooms)) < len(rooms):
-        raise ConfigError("--room", " ".join(rooms), "name each room once")
-    if len(rooms) > 1 and os.environ.get("LIVEKIT_TOKEN", "").strip():
-        mend = (
-            "LIVEKIT_TOKEN opens one room: name that one, or set LIVEKIT_API_KEY and LIVEKIT_API_SECRET instead of it"
-        )
-        raise ConfigError("--room", " ".join(rooms), mend)
+    _must_be_joinable(rooms)
     calls = {}
     for room in rooms or (None,):
         config = _read(config_file, provider, room)
@@ -216,13 +221,13 @@ def demo(
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--offline", is_flag=True, help="Look at the configuration only; connect to nothing.")
-@click.option("--room", metavar="NAME", help="Room to join, instead of the file's.")
+@click.option("--room", "rooms", metavar="NAME", multiple=True, help="As for join; may be given several times.")
 @click.option("--serve", is_flag=True, help="For `roombridge serve`: no room is needed, and a port.")
 @_config_option
 @_provider_option
 @_told
 def check(
-    as_json: bool, offline: bool, room: str | None, serve: bool, config_file: Path | None, provider: str | None
+    as_json: bool, offline: bool, rooms: tuple[str, ...], serve: bool, config_file: Path | None, provider: str | None
 ) -> int:
     """Say what would be opened with this configuration, and whether it could be.
 
@@ -231,7 +236,8 @@ def check(
     """
     from bridge.diagnosis import diagnose
 
-    diagnosis = diagnose(config_file, os.environ, provider=provider, room=room, offline=offline, serve=serve)
+    _must_be_joinable(rooms)
+    diagnosis = diagnose(config_file, os.environ, provider=provider, rooms=rooms, offline=offline, serve=serve)
     if as_json:
         click.echo(json.dumps(diagnosis.as_dict(), indent=2))
     else:

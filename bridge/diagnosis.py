@@ -75,17 +75,19 @@ def diagnose(
     *,
     provider: str | None = None,
     room: str | None = None,
+    rooms: Sequence[str] = (),
     offline: bool = False,
     serve: bool = False,
 ) -> Diagnosis:
     """Everything that can be known without opening a session. Raises nothing for what is wrong: it is the answer.
 
-    Args: serve: for `roombridge serve`, which needs no room and a free port.
+    Args: room, or several rooms: to be joined instead of the configured one; serve: for `roombridge serve`, which needs
+    no room and a free port.
 
     No secret of `environ` is in it, wherever it was set by mistake.
     """
     named: set[str] = set()
-    diagnosis = _found(config_file, environ, provider, room, offline, serve, named)
+    diagnosis = _found(config_file, environ, provider, rooms or ((room,) if room else ()), offline, serve, named)
     redact = Redactor(secrets_of(environ, named))
     return Diagnosis(
         [Finding(finding.what, finding.state, redact(finding.detail)) for finding in diagnosis.findings],
@@ -105,7 +107,7 @@ def _found(
     config_file: Path | None,
     environ: Mapping[str, str],
     provider: str | None,
-    room: str | None,
+    rooms: Sequence[str],
     offline: bool,
     serve: bool,
     named: set[str],
@@ -113,8 +115,8 @@ def _found(
     """The diagnosis as it is; the variables that the configuration names for keys are put into `named`."""
     diagnosis = Diagnosis()
     said: dict[str, Any] = {"provider": provider} if provider else {}
-    if room:
-        said["livekit"] = {"room": room}
+    if rooms:
+        said["livekit"] = {"room": rooms[0]}
     try:
         config = load(config_file, environ, said)
     except ConfigError as error:
@@ -131,6 +133,8 @@ def _found(
         # Rooms of a serving process are named when somebody calls.
         named_room = config if not serve else _with_room(config)
         _check_room(diagnosis, named_room, environ)
+        for room in rooms[1:]:
+            _check_room(diagnosis, _in_room(config, room), environ)
     _check_serve(diagnosis, config, environ, wanted=serve, offline=offline)
     if not offline:
         diagnosis.findings += asyncio.run(_reach(config, environ, diagnosis.problems, livekit=has_server))
@@ -197,6 +201,10 @@ def _check_room(diagnosis: Diagnosis, config: Config, environ: Mapping[str, str]
     settings = config.livekit
     detail = f"{room} at {settings.url}, as {settings.identity}; {access} set"
     diagnosis.findings.append(Finding("room", "ok", detail))
+
+
+def _in_room(config: Config, room: str) -> Config:
+    return msgspec.structs.replace(config, livekit=msgspec.structs.replace(config.livekit, room=room))
 
 
 def _with_room(config: Config) -> Config:

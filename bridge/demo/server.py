@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -158,6 +159,7 @@ class LocalServer:
         self._log = tempfile.TemporaryFile()
         # The keys travel in the environment: arguments can be read by every user of the machine.
         self._process = await asyncio.create_subprocess_exec(
+            *_tied_to_us(),
             str(binary),
             "--node-ip",
             self.host,
@@ -225,6 +227,13 @@ class LocalServer:
         token = sign(self.api_key, self.api_secret, grants=grants, ttl_s=60)
         address = f"http://{self.host}:{self.port}/twirp/livekit.RoomService/{method}"
         return await asyncio.to_thread(_post, address, token, json.dumps(request).encode())
+
+
+def _tied_to_us() -> tuple[str, ...]:
+    """Have the kernel end the program behind this with us, even if we are killed; nothing where there is no such tool.
+    Not by a `preexec_fn`: between fork and exec of a process with native threads, Python code may hang."""
+    tool = shutil.which("setpriv") if sys.platform == "linux" else None
+    return (tool, "--pdeathsig", "KILL", "--") if tool else ()
 
 
 def _post(address: str, token: str, body: bytes) -> dict[str, Any]:

@@ -62,8 +62,9 @@ def test_join_refuses_a_wrong_configuration(tmp_path: Path, content: str, said: 
     assert done.stderr.startswith("roombridge: ")
 
 
-def test_join_refuses_a_room_named_twice() -> None:
-    done = run("join", "--room", "a", "--room", "a", **ROOM)
+@pytest.mark.parametrize("command", ["join", "check"])
+def test_a_room_named_twice_is_refused(command: str) -> None:
+    done = run(command, "--room", "a", "--room", "a", **ROOM)
     assert done.exit_code == 2
     assert "name each room once" in done.stderr
 

@@ -110,3 +110,8 @@ def test_a_key_in_a_variable_of_its_own_is_found_and_never_shown(tmp_path: Path)
     told = " ".join(finding.detail for finding in diagnosis.findings)
     assert "BAKERY set" in told and "GOOGLE_API_KEY" not in told
     assert "hush-hush-hush" not in told and "as ***" in told
+
+
+def test_each_room_that_is_named_is_looked_at() -> None:
+    found = diagnose(None, environ("ws://127.0.0.1:1"), rooms=("a", "b"), offline=True).findings
+    assert [finding.detail.split()[0] for finding in found if finding.what == "room"] == ["a", "b"]
