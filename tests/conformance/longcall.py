@@ -14,7 +14,7 @@ from bridge.audio.convert import converter
 from bridge.audio.mix import MixerSettings
 from bridge.facade import CallConfig, RoomBridge
 from bridge.transports.loopback import LoopbackRoom
-from providers.catalog import PROVIDERS
+from providers.catalog import PROVIDERS, Provider
 from providers.contract import SpeechModel
 from providers.emulators.connection import Connection
 from providers.emulators.heard import HeardInput, HeardPiece
@@ -34,6 +34,7 @@ __all__ = [
     "heard_frames",
     "long_call",
     "model_for",
+    "provider_of",
     "surviving",
 ]
 
@@ -44,13 +45,20 @@ _QUIET, _LOUD = 60, 8000
 _KEYS = {"GEMINI_API_KEY": "a-key", "OPENAI_API_KEY": "a-key"}
 
 
+def provider_of(name: str) -> tuple[Provider, dict[str, Any]]:
+    """The provider behind a name of the suite and what its settings must say: `openai-webrtc` is `openai`, its way of
+    travelling apart."""
+    vendor, _, transport = name.partition("-")
+    return PROVIDERS[vendor], {"transport": transport} if transport else {}
+
+
 def model_for(
     provider: str, emulator: EmulatorServer, connection: ConnectionSettings | None = None, **own: Any
 ) -> SpeechModel:
     """The provider's model, pointed at its emulator."""
-    entry = PROVIDERS[provider]
-    base_url = emulator.base_url if provider == "gemini" else f"{emulator.base_url}/v1"
-    settings = entry.settings_type()(base_url=base_url, **own)
+    entry, way = provider_of(provider)
+    base_url = emulator.base_url if entry.name == "gemini" else f"{emulator.base_url}/v1"
+    settings = entry.settings_type()(base_url=base_url, **way, **own)
     return entry.connector(SpeechSettings(), settings, connection or ConnectionSettings(), _KEYS)
 
 
@@ -72,12 +80,24 @@ class PerConnection:
 class Caller:
     """Speaks a frame each 20 ms, loud while `speaks(number)`, and remembers when. Late wake-ups are made good."""
 
-    def __init__(self, room: LoopbackRoom, speaks: Callable[[int], bool], name: str = "ada") -> None:
+    def __init__(
+        self,
+        room: LoopbackRoom,
+        speaks: Callable[[int], bool],
+        name: str = "ada",
+        sound: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """Args: sound makes the n-th frame; None: noise that no other frame is like."""
+        self._sound = sound or self._noise
         self.frames: list[bytes] = []
         self.spoken_at: list[float] = []
         self._room = room
         self._speaks = speaks
         self._name = name
+
+    def _noise(self, number: int) -> bytes:
+        peak = _LOUD if self._speaks(number) else _QUIET
+        return np.random.default_rng(number).integers(-peak, peak, _SAMPLES, np.int16, endpoint=True).tobytes()
 
     async def speak(self) -> None:
         """Until cancelled."""
@@ -87,8 +107,7 @@ class Caller:
         while True:
             while begun + len(self.frames) * FRAME_MS / 1000 <= clock():
                 number = len(self.frames)
-                peak = _LOUD if self._speaks(number) else _QUIET
-                frame = np.random.default_rng(number).integers(-peak, peak, _SAMPLES, np.int16, endpoint=True).tobytes()
+                frame = self._sound(number)
                 self.frames.append(frame)
                 self.spoken_at.append(clock())
                 self._room.speak(self._name, frame)
@@ -229,13 +248,15 @@ async def long_call(
     speaks: Callable[[int], bool],
     config: CallConfig | None = None,
     connection: ConnectionSettings | None = None,
+    *,
+    sound: Callable[[int], bytes] | None = None,
     **own: Any,
 ) -> AsyncIterator[LongCall]:
-    """The caller speaks from the first session on, and until the end."""
+    """The caller speaks from the first session on, and until the end. Args: sound is that of `Caller`."""
     # Late frames of ours are late, not silent: the mixer must fill no gap that a busy machine makes.
     config = msgspec.structs.replace(config or CallConfig(), mixer=MixerSettings(hold_ms=1000))
     room = LoopbackRoom()
-    vendor: Any = PerConnection(PROVIDERS[provider].emulated(), scenario)
+    vendor: Any = PerConnection(provider_of(provider)[0].emulated(), scenario)
     async with EmulatorServer(vendor, scenario(1)) as emulator:
         async with (
             RoomBridge(
@@ -243,7 +264,7 @@ async def long_call(
             ) as bridge,
             asyncio.TaskGroup() as group,
         ):
-            caller = Caller(room, speaks)
+            caller = Caller(room, speaks, sound=sound)
             call = LongCall(bridge, room, emulator, caller, group)
             await call.until(lambda: bridge.leader is not None, 15)
             speaking = group.create_task(caller.speak(), name="caller")

@@ -11,6 +11,7 @@ import os
 import random
 import statistics
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -108,7 +109,7 @@ async def suffer(seed: int) -> tuple[Outcome, Callable[[], None]]:
     spoken = asks_and_waits if mute(fault) else speaks
     loop = asyncio.get_running_loop()
     # As the service itself does; a compatible server may keep silent about a setup, and be well.
-    own = {"acknowledges_update": True} if provider == "openai" else {}
+    own: dict[str, Any] = {"acknowledges_update": True} if provider == "openai" else {}
     async with long_call(provider, lambda _: SCENARIO, spoken, CallConfig(), CONNECTION, **own) as call:
         running = call.tasks.create_task(_run(call, outcome), name="run")
         await asyncio.sleep(2 + 3 * chance.random())

@@ -14,10 +14,10 @@ import pytest
 from bridge.conversation.ledger import ToolUse
 from bridge.facade import RoomBridge
 from bridge.transports.loopback import LoopbackRoom
-from providers.catalog import PROVIDERS
 from providers.emulators.server import EmulatorServer
 from providers.scripted.scenario import Call, Marker, Pace, Scenario, Session, TurnScript
 from providers.settings import ConnectionSettings, SpeechSettings
+from tests.conformance.longcall import provider_of
 
 KEYS = {"GEMINI_API_KEY": "a-key", "OPENAI_API_KEY": "a-key"}
 BOTH = pytest.mark.parametrize("provider", ["gemini", "openai"])
@@ -27,8 +27,6 @@ ANSWERS = Scenario(
     pace=Pace(speed=20, latency_ms=0),
     session=Session(connect_delay_ms=50, setup_delay_ms=30),
 )
-OUTAGES = 100
-AT_ONCE = 20
 
 
 def booking_at(*turns: int) -> Scenario:
@@ -99,9 +97,9 @@ def _as_bytes(data: str | bytes) -> bytes:
 
 @asynccontextmanager
 async def a_caller(provider: str, scenario: Scenario, result: str) -> AsyncIterator[Caller]:
-    entry = PROVIDERS[provider]
+    entry, way = provider_of(provider)
     async with EmulatorServer(entry.emulated(), scenario) as emulator:
-        own: dict[str, Any] = {"base_url": emulator.base_url + ("/v1" if provider == "openai" else "")}
+        own: dict[str, Any] = {"base_url": emulator.base_url + ("/v1" if entry.name == "openai" else ""), **way}
         model = entry.connector(SpeechSettings(), entry.settings_type()(**own), ConnectionSettings(), KEYS)
         room = LoopbackRoom()
         caller = Caller(emulator, bridge := RoomBridge(room, model, name=result), room, result)
@@ -110,8 +108,10 @@ async def a_caller(provider: str, scenario: Scenario, result: str) -> AsyncItera
             yield caller
 
 
-@BOTH
-async def test_a_result_of_an_outage_arrives_once_a_hundred_times_of_a_hundred(provider: str) -> None:
+@pytest.mark.parametrize(
+    ("provider", "outages", "at_once"), [("gemini", 100, 20), ("openai", 100, 20), ("openai-webrtc", 6, 3)]
+)
+async def test_a_result_of_an_outage_arrives_once_every_time(provider: str, outages: int, at_once: int) -> None:
     rng = random.Random(20)
     arrived: list[int] = []
 
@@ -129,11 +129,11 @@ async def test_a_result_of_an_outage_arrives_once_a_hundred_times_of_a_hundred(p
             assert caller.counters == {"results.delivered_by_note": 1}
             assert caller.runs == 1
 
-    for first in range(0, OUTAGES, AT_ONCE):
+    for first in range(0, outages, at_once):
         async with asyncio.TaskGroup() as callers:
-            for number in range(first, first + AT_ONCE):
+            for number in range(first, first + at_once):
                 callers.create_task(one(number, rng.uniform(0, 0.2)), name=f"caller-{number}")
-    assert arrived == [1] * OUTAGES
+    assert arrived == [1] * outages
 
 
 @BOTH
