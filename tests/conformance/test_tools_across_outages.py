@@ -109,7 +109,7 @@ async def a_caller(provider: str, scenario: Scenario, result: str) -> AsyncItera
 
 
 @pytest.mark.parametrize(
-    ("provider", "outages", "at_once"), [("gemini", 100, 20), ("openai", 100, 20), ("openai-webrtc", 6, 3)]
+    ("provider", "outages", "at_once"), [("gemini", 100, 20), ("openai", 100, 20), ("openai-webrtc", 3, 3)]
 )
 async def test_a_result_of_an_outage_arrives_once_every_time(provider: str, outages: int, at_once: int) -> None:
     rng = random.Random(20)
