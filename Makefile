@@ -38,6 +38,7 @@ demo: $(INSTALLED) $(PAGE_READY)  ## Talk to the offline model by a page or in a
 
 # One pytest run, last, so that the closing line counts every test.
 test: lint types $(SERVER_READY) $(PAGE_READY)  ## Install, lint, check types, run every test
+	@tools/get_test_programs
 	@$(BIN)/python -m pytest -q
 
 check: lint types  ## Everything that needs no livekit-server
