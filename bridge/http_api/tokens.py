@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.core.jwt import LEEWAY_S, sign_claims, verified
 from bridge.http_api.refusal import Refused
+from bridge.transports.webrtc_call.messages import AGENT_SPEAKER
 
 __all__ = [
     "CALL_AUDIENCE",
@@ -112,6 +113,8 @@ class Tokens:
         if not claims.sub or len(claims.sub) > _LONGEST_NAME or not claims.sub.isprintable():
             mend = f"give it a subject (sub) of 1 to {_LONGEST_NAME} printable characters"
             raise self._refuse("token_invalid", "it names nobody", mend)
+        if claims.sub == AGENT_SPEAKER:
+            raise self._refuse("token_invalid", f"{AGENT_SPEAKER} is the model's own name", "call the caller otherwise")
         if claims.exp - now > _LONGEST_TTL_S + LEEWAY_S:
             raise self._refuse("token_invalid", "it holds for more than a day", "sign one with a nearer end (exp)")
         if claims.jti in self._used:

@@ -14,6 +14,7 @@ import msgspec
 from bridge.core.words import AgentState, Caption, ParticipantId
 
 __all__ = [
+    "AGENT_SPEAKER",
     "LONGEST_MESSAGE",
     "VERSION",
     "BadMessage",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 VERSION = 1
+AGENT_SPEAKER = "agent"
+"""Who speaks in the model's own captions: no caller goes by this name."""
 LONGEST_MESSAGE = 65_536
 """Bytes of a client's message that is looked at at all."""
 
@@ -116,7 +119,7 @@ def caption_message(caption: Caption) -> str:
         {
             "type": "caption",
             "segment": caption.segment_id,
-            "speaker": "agent" if speaker is None else speaker,
+            "speaker": AGENT_SPEAKER if speaker is None else speaker,
             "text": caption.text,
             "append": speaker is None,
             "final": caption.final,

@@ -48,6 +48,7 @@ def test_a_team_may_sign_call_tokens_with_any_library() -> None:
         (call_token(jti="x" * 200), "token_invalid"),
         (call_token(sub=None), "token_invalid"),
         (call_token(sub="a\nb"), "token_invalid"),
+        (call_token(sub="agent"), "token_invalid"),
         (call_token(sub="x" * 200), "token_invalid"),
         (call_token(exp=NOW + 90_000), "token_invalid"),
         (call_token(exp="soon"), "token_invalid"),
