@@ -1,7 +1,7 @@
 """Which calls this process has room for: a table of costs against a budget. No I/O, no clock.
 
-The costs are of one core: ten calls over aiortc fill it, where a LiveKit room, whose media runs in native threads,
-takes a seventh of that.
+A direct call is the unit. Ten of them (0.4 s of CPU a second, with an offline model) leave one core the room that
+timely packets need; a LiveKit room, whose media runs in native threads, takes a seventh of one.
 """
 
 from __future__ import annotations

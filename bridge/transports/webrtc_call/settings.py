@@ -19,7 +19,7 @@ class DirectCallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """STUN and TURN servers, for both sides. None are needed where callers reach this machine by its own address."""
     max_calls: Annotated[int, Meta(ge=1, le=1_000)] = 10
     """How many direct calls this process takes at once; a model reached over WebRTC counts as one more, a LiveKit room
-    as 0.15. Ten fill one core."""
+    as 0.15. Ten use half a core, and leave what timely packets need."""
     addresses: tuple[str, ...] = ()
     """Addresses of this machine to listen on for media, such as "192.0.2.7". Empty: all of them but loopback."""
     bitrate_bps: Annotated[int, Meta(ge=6_000, le=510_000)] = 32_000
