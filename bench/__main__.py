@@ -5,6 +5,7 @@ make bench ARGS="micro"                                 one part: micro, media, 
 make bench ARGS="latency --provider gemini --rounds 2"  a quick look
 make bench ARGS="barge-in --provider gemini"
 make bench ARGS="load --calls 1,5 --seconds 4"
+make bench ARGS="webrtc --minutes 10"                    only if asked for: ten minutes of calls over WebRTC
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from bench import barge_in, latency, load, media, micro, start
+from bench import barge_in, latency, load, media, micro, start, webrtc
 from bench.crew import CACHE, WorkerFailed
 from bench.figures import Measure
 from bench.host import HostClock, Load, machine
@@ -28,6 +29,8 @@ __all__ = ["main"]
 
 _PARTS = ("micro", "media", "start", "latency", "barge-in", "load")
 _IN_A_ROOM = {"start": start.measure, "latency": latency.measure, "barge-in": barge_in.measure, "load": load.measure}
+_LONG = ("webrtc",)
+"""Not among those that are measured by default."""
 _PROVIDERS = ("gemini", "openai")
 
 
@@ -42,7 +45,7 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("parts", nargs=-1, type=click.Choice(_PARTS))
+@click.argument("parts", nargs=-1, type=click.Choice((*_PARTS, *_LONG)))
 @click.option("--provider", "providers", multiple=True, type=click.Choice(_PROVIDERS), help="Only this.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20), help="Whole runs.")
 @click.option("--sessions", default=4, show_default=True, type=click.IntRange(1, 100), help="latency: for each round.")
@@ -52,6 +55,7 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
 )
 @click.option("--calls", default="1,5,10,20", show_default=True, callback=_numbers, help="load: calls in one process.")
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1, 60), help="load: of one window.")
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0.5, 600), help="webrtc: of talk.")
 def main(
     parts: tuple[str, ...],
     providers: tuple[str, ...],
@@ -61,10 +65,10 @@ def main(
     interruptions: int,
     calls: tuple[int, ...],
     seconds: float,
+    minutes: float,
 ) -> None:
     """Measure what the bridge costs beside the bare LiveKit SDK. PARTS: micro, media, start, latency, barge-in,
-    load.
-    Default: all."""
+    load, webrtc. Default: all but webrtc."""
     plan = Plan(
         providers=providers or _PROVIDERS,
         rounds=rounds,
@@ -73,6 +77,7 @@ def main(
         interruptions=interruptions,
         calls=calls,
         seconds=seconds,
+        minutes=minutes,
     )
     began, clock = time.monotonic(), HostClock()
     try:
@@ -96,6 +101,12 @@ async def _measure(parts: Sequence[str], plan: Plan) -> tuple[list[Measure], lis
     if "media" in parts:
         click.echo("media ...")
         measures.append(await media.measure(plan))
+    if "webrtc" in parts:
+        click.echo("webrtc ...")
+        try:
+            measures.append(await webrtc.measure(plan))
+        except WorkerFailed as error:
+            broken.append(f"webrtc broke off: {error}")
     wanted = [part for part in _IN_A_ROOM if part in parts]
     if wanted:
         async with LocalServer() as server:

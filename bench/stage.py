@@ -30,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[int, ...] = (1, 5, 10, 20)
     seconds: float = 5.0
     """CPU: length of one window."""
+    minutes: float = 10.0
+    """WebRTC: how long the calls last."""
 
 
 class Stage:

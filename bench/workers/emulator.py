@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from bench.markers import Capture
+from bench.rtp_clock import WatchedPeer
 from bench.vendors import VENDORS, Speech
 from bench.workers.serve import Handler, main, until
 from providers.emulators.chaos import ChaosSchedule
@@ -20,6 +21,12 @@ from providers.scripted.hearing import Recording
 from providers.scripted.scenario import Scenario
 
 _LOG_LIMIT = 4
+_PLAYS = b'"output_audio_buffer.started"'
+"""Over WebRTC speech is no message; its beginning is."""
+
+
+def _head(data: str | bytes) -> bytes:
+    return data[:200].encode() if isinstance(data, str) else data[:200]
 
 
 class _Emulator:
@@ -29,6 +36,7 @@ class _Emulator:
         self._server: EmulatorServer | None = None
         self._speech: Speech | None = None
         self._first = 0
+        self._watched: list[WatchedPeer] = []
         self._said: list[tuple[int, float, str]] = []
         """Number of the connection, time, what: speech or stop."""
 
@@ -40,6 +48,8 @@ class _Emulator:
             "said": self.said,
             "truncated": self.truncated,
             "harvest": self.harvest,
+            "watch": self.watch,
+            "clocks": self.clocks,
             "lateness": self.lateness,
             "chaos": self.chaos,
             "strokes": self.strokes,
@@ -72,14 +82,36 @@ class _Emulator:
         lines = self._minds()[-1].memory.lines
         return {"truncated": [(line.number, line.heard_ms) for line in lines if line.heard_ms is not None]}
 
-    async def harvest(self, path: str) -> None:
-        """Save what the newest connection heard."""
-        recording = self._recordings()[-1]
+    async def harvest(self, path: str, connection: int = -1) -> None:
+        """Save what a connection heard, the newest if none is named."""
+        recording = self._recordings()[connection]
         assert recording.dropped_ms == 0, "a session of the benchmark is short enough to be kept whole"
         times = np.array([arrival.at for arrival in recording.arrivals])
         positions = np.array([arrival.position_ms for arrival in recording.arrivals]) * recording.rate_hz / 1000
         samples = np.frombuffer(recording.heard, dtype="<i2")
         Capture(recording.rate_hz, samples, np.rint(positions).astype(np.int64), times).save(path)
+
+    async def watch(self) -> None:
+        """Note the clocks of what comes over WebRTC from here on."""
+        from providers.emulators import call_carrier
+
+        watched = self._watched
+
+        class Noted(WatchedPeer):
+            def __init__(self, *args: Any, **kinds: Any) -> None:
+                super().__init__(*args, **kinds)
+                watched.append(self)
+
+        call_carrier.Peer = Noted  # type: ignore[attr-defined]
+
+    async def clocks(self, from_at: float, until_at: float) -> dict[str, Any]:
+        """Of each call over WebRTC that is still there, and how much of what came was concealed."""
+        peers = [peer for peer in self._watched if not peer.closed]
+        reports = [peer.clock.report(from_at, until_at) for peer in peers]
+        return {
+            "clocks": msgspec.to_builtins(reports),
+            "concealed_ms": [peer.stats.jitter.concealed_ms for peer in peers],
+        }
 
     async def lateness(self, last_s: float) -> dict[str, Any]:
         """Arrival times of audio of the last seconds, one list for each connection; and our own process id."""
@@ -100,7 +132,7 @@ class _Emulator:
 
     def _on_write(self, message: Message) -> None:
         assert self._speech is not None, "set before the server runs"
-        what = self._speech.kind_of(message.data)
+        what = self._speech.kind_of(message.data) or ("speech" if _PLAYS in _head(message.data) else "")
         if what:
             self._said.append((message.connection, message.at, what))
 
