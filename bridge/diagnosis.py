@@ -308,7 +308,7 @@ def _reach_host(name: str, address: str, config: Config, environ: Mapping[str, s
     """Does the provider's host take connections, with a certificate that we trust? No session is opened."""
     what = f"{name} endpoint"
     parts = urlsplit(address)
-    secure = parts.scheme == "wss"
+    secure = parts.scheme in ("wss", "https")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     place = f"{parts.scheme}://{parts.netloc}"
     proxy = config.connection.proxy or urllib.request.getproxies().get("https" if secure else "http")

@@ -105,9 +105,10 @@ def _gemini_address(own: Any, environ: Mapping[str, str]) -> str:
 
 
 def _openai_address(own: Any, environ: Mapping[str, str]) -> str:
-    from providers.openai.endpoint import find_base_url, websocket_url
+    from providers.openai.endpoint import calls_url, find_base_url, websocket_url
 
-    return websocket_url(find_base_url(own.base_url, environ), own.model)
+    base_url = find_base_url(own.base_url, environ)
+    return calls_url(base_url) if own.transport == "webrtc" else websocket_url(base_url, own.model)
 
 
 _CAPABILITIES: Mapping[str, Any] = {

@@ -38,6 +38,8 @@ from providers.webrtc.video import Video
 __all__ = ["Wire", "WireUser"]
 
 _log = logging.getLogger(__name__)
+for _noisy in ("aioice", "aiortc"):  # each address pair that they try, at INFO
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 _GATHER_S = 3.0
 """For STUN and TURN servers to answer. Without them the machine's own addresses are offered."""

@@ -58,3 +58,8 @@ def test_the_settings_may_name_another_variable_for_the_key() -> None:
     assert PROVIDERS["gemini"].secrets_for(kind()) == ("GOOGLE_API_KEY", "GEMINI_API_KEY")
     assert PROVIDERS["gemini"].secrets_for(msgspec.convert({"api_key_env": "BAKERY"}, kind)) == ("BAKERY",)
     assert PROVIDERS["openai"].secrets_for(PROVIDERS["openai"].settings_type()()) == ("OPENAI_API_KEY",)
+
+
+def test_a_call_over_webrtc_begins_with_a_request() -> None:
+    own = PROVIDERS["openai"].settings_type()(transport="webrtc")
+    assert PROVIDERS["openai"].address(own, {}) == "https://api.openai.com/v1/realtime/calls"
