@@ -1,0 +1,221 @@
+"""A session is told what it must know before it hears, and is asked to speak only when it leads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from bridge.lanes.keeper_ports import KeeperStats
+from bridge.lanes.lead import Lead
+from bridge.lanes.open_sessions import OpenSessions
+from bridge.lanes.settings import CallSettings
+from bridge.lanes.succession import Succession
+from bridge.sessions.feed import SessionFeed
+from bridge.sessions.thread import Thread
+from providers.contract import Closed, ResumptionUpdate, SessionStart, ToolSpec
+from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.health import HealthBook
+from providers.retry import RetryPolicy
+from providers.signal.formats import PCM16_24K
+from tests.fakes.fake_time import in_fake_time
+from tests.fakes.hand_model import HandModel, HandSession
+from tests.fakes.kept_call import GONE, PATIENT, RESUMES
+from tests.fakes.lanes import SAID, OrderedLane, Remembers
+
+WEATHER = ToolSpec(name="weather")
+
+
+class Control:
+    """Told of the ends of sessions."""
+
+    def __init__(self, sessions: OpenSessions) -> None:
+        self.sessions = sessions
+
+    def session_closed(self, closed: Closed) -> None:
+        self.sessions.forget(closed.session)
+
+
+class Call:
+    def __init__(self) -> None:
+        self.model = HandModel(RESUMES)
+        self.lane = OrderedLane()
+        self.stats = KeeperStats()
+        self.owes_results = False
+        self.sessions = OpenSessions(
+            "test",
+            make_feed=lambda session: SessionFeed(session, bus=PCM16_24K, room=PCM16_24K),
+            opened=lambda _: None,
+            gone=lambda _: None,
+        )
+        settings = CallSettings(retry=RetryPolicy(give_up_after_s=5))
+        self.succession = Succession([self.model], settings, HealthBook(PATIENT), random.Random(1))
+        self.lead = Lead(
+            self.sessions,
+            settings=settings,
+            tool_specs=lambda: (WEATHER,),
+            memory=Remembers(),
+            succession=self.succession,
+            stats=self.stats,
+            owes_results=lambda: self.owes_results,
+        )
+        self.lane.control = Control(self.sessions)  # type: ignore[assignment]
+        self.sessions.start(self.lane)
+        self.lead.start(self.lane)
+
+    async def open(self, thread: Thread = Thread(), *, by_handle: bool = False) -> int:  # noqa: B008 - frozen
+        return await self.lead.open(self.model, thread, None, by_handle=by_handle)
+
+
+async def test_a_session_begins_with_what_was_said_or_by_its_handle_never_with_both() -> None:
+    call = Call()
+    await call.open()
+    await call.open(Thread(without_last_turn=True))
+    call.lead.handle.update(ResumptionUpdate(1, "h", resumable=True))
+    await call.open(by_handle=True)
+    starts = [session.start for session in call.model.sessions]
+    assert [(start.resume, start.history) for start in starts] == [("", SAID), ("", SAID[:-1]), ("h", ())]
+    assert all(start.tools == (WEATHER,) for start in starts)
+
+
+async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_configured() -> None:
+    call = Call()
+    call.lead.overrides = SessionStart(voice="Kore", tools=())
+    await call.open()
+    assert (call.model.session.start.voice, call.model.session.start.tools) == ("Kore", ())
+
+
+async def test_the_note_comes_before_the_lead_and_the_request_to_speak_after_it() -> None:
+    call = Call()
+    order: list[str] = []
+    call.lane = _Ordered(call.lane, order)
+    call.sessions.start(call.lane)
+    call.lead.start(call.lane)
+    number = await call.open()
+    call.model.session.told = _Log(order)
+    assert call.lead.give(number, Thread(rewind_to=7, go_on=True, note=True), resumed=True)
+    assert order == ["send_text", "rewind", "lead", "go on"]
+
+
+class _Ordered(OrderedLane):
+    """Writes down what it is asked, and when."""
+
+    def __init__(self, lane: OrderedLane, order: list[str]) -> None:
+        super().__init__()
+        self.control, self.feeds = lane.control, lane.feeds
+        self._order = order
+
+    def rewind(self, frame: int) -> None:
+        self._order.append("rewind")
+
+    def lead(self, number: int, hearing: Sequence[int]) -> None:
+        self._order.append("lead")
+        super().lead(number, hearing)
+
+    def go_on(self, instructions: str) -> None:
+        self._order.append("go on")
+
+
+class _Log(list[tuple[object, ...]]):
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self._order = order
+
+    def append(self, command: tuple[object, ...]) -> None:
+        self._order.append(str(command[0]))
+
+
+async def test_a_model_that_is_told_a_result_speaks_anyway_and_is_not_asked_to() -> None:
+    call = Call()
+    call.owes_results = True
+    assert call.lead.give(await call.open(), Thread(go_on=True), resumed=False)
+    assert call.lane.asked == []
+
+
+async def test_a_session_whose_first_word_is_its_end_has_not_led() -> None:
+    call = Call()
+    call.model.opening = lambda session: session.dies(GONE)
+    number = await call.open()
+    assert not call.lead.give(number, Thread(go_on=True), resumed=False)
+    assert call.lane.asked == [] and not call.lead.is_held()
+
+
+async def test_a_fresh_session_makes_the_old_handle_worthless_and_a_resumed_one_does_not() -> None:
+    call = Call()
+    for resumed, kept in ((True, "h"), (False, "")):
+        call.lead.handle.update(ResumptionUpdate(1, "h", resumable=True))
+        call.lead.give(await call.open(by_handle=resumed), Thread(), resumed=resumed)
+        assert call.lead.handle.value == kept
+
+
+async def test_a_refused_handle_is_no_failure_of_the_connection() -> None:
+    call = Call()
+    call.model.refuse = [ResumeRefused("old"), GONE]
+    for wanted in (ResumeRefused, ProviderUnavailable):
+        with pytest.raises(wanted):
+            await call.open()
+    assert call.stats.connect_failures == 1
+
+
+@in_fake_time
+async def test_a_goodbye_is_waited_for_half_a_second_and_the_time_without_a_leader_is_known() -> None:
+    class Slow(HandSession):
+        async def close(self) -> None:
+            await asyncio.sleep(60)
+
+    call = Call()
+    loop = asyncio.get_running_loop()
+    first = await call.open()
+    call.lead.give(first, Thread(), resumed=False)
+    call.model.session.__class__ = Slow
+    began = loop.time()
+    await call.lead.end(first)
+    assert loop.time() - began == pytest.approx(0.5)
+    await call.lead.end(first)  # it is gone
+    await asyncio.sleep(1)
+    call.lead.give(await call.open(), Thread(), resumed=False)
+    assert call.stats.longest_leaderless_ms == pytest.approx(1500)
+
+
+@in_fake_time
+async def test_an_endpoint_that_nobody_may_ask_is_waited_for_but_not_longer_than_a_call_is_patient() -> None:
+    call = Call()
+    loop = asyncio.get_running_loop()
+    health = call.succession.health_of(call.model)
+    waits = [3.0, 0.0]
+    health.begin = lambda now: waits.pop(0)  # type: ignore[method-assign]
+    began = loop.time()
+    await call.open()
+    assert loop.time() - began == pytest.approx(3.0)
+    health.begin = lambda now: 6.0  # type: ignore[method-assign]
+    with pytest.raises(ProviderUnavailable, match="nobody asks it for 6 s") as refused:
+        await call.open()
+    assert refused.value.retry_after_s == 6.0
+
+
+async def test_a_note_that_cannot_be_told_does_not_keep_a_session_from_leading(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Deaf(HandSession):
+        problem: ProviderError
+
+        def send_text(self, text: str, *, respond: bool = True) -> None:
+            raise self.problem
+
+    call = Call()
+    for problem in (SessionEnded("gone"), ProviderError("too long")):
+        number = await call.open()
+        call.model.session.__class__ = Deaf
+        call.model.session.problem = problem  # type: ignore[attr-defined]
+        assert call.lead.give(number, Thread(note=True), resumed=True)
+    assert ["too long" in record.message for record in caplog.records] == [True]
+
+
+async def test_capabilities_of_the_model_bound_what_it_is_told() -> None:
+    call = Call()
+    call.model.capabilities = msgspec.structs.replace(RESUMES, seed_items=0)
+    await call.open()
+    assert call.model.session.start.history == SAID, "the memory knows the bound; nothing is cut twice"

@@ -1,0 +1,78 @@
+"""One wish at a time, and whoever made it learns how it ends, once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge.lanes.wishes import Wishes
+from providers.errors import ProviderRejected, SessionEnded
+from tests.fakes.hand_model import HandModel
+
+
+def wanted(wishes: Wishes) -> object:
+    """Asked anew, which a type checker would not expect of an attribute."""
+    return wishes.model
+
+
+class Wished:
+    def __init__(self) -> None:
+        self.refused = 0
+        self.wishes = Wishes(self._refused)
+
+    def _refused(self) -> None:
+        self.refused += 1
+
+
+async def test_a_wish_is_open_until_it_is_granted() -> None:
+    case, model = Wished(), HandModel()
+    granted = case.wishes.make(model)
+    assert wanted(case.wishes) is model
+    assert not granted.done()
+    case.wishes.grant()
+    assert granted.done() and granted.result() is None
+    assert wanted(case.wishes) is None and case.refused == 0
+    case.wishes.grant()  # a session leads that nobody wished for
+
+
+async def test_a_second_wish_takes_the_place_of_the_first_which_is_told() -> None:
+    case = Wished()
+    first, second = case.wishes.make(HandModel()), case.wishes.make(None)
+    with pytest.raises(SessionEnded, match="another change was asked for"):
+        await first
+    assert case.refused == 0, "a change is still wanted"
+    case.wishes.grant()
+    await second
+
+
+async def test_a_refusal_is_told_to_both_sides_once() -> None:
+    case = Wished()
+    granted = case.wishes.make(HandModel())
+    case.wishes.refuse(ProviderRejected("key"))
+    case.wishes.refuse(ProviderRejected("again"))
+    with pytest.raises(ProviderRejected, match="key"):
+        await granted
+    assert case.refused == 1 and wanted(case.wishes) is None
+
+
+async def test_who_does_not_wait_any_more_wants_no_change_but_a_later_wish_stays() -> None:
+    case = Wished()
+    first = case.wishes.make(HandModel())
+    case.wishes.withdraw(first)
+    assert case.refused == 1 and wanted(case.wishes) is None
+    second = case.wishes.make(None)
+    case.wishes.withdraw(first)
+    assert case.refused == 1 and not second.done()
+    case.wishes.refuse(SessionEnded("over"))
+    with pytest.raises(SessionEnded):
+        await second
+
+
+async def test_a_waiter_that_was_cancelled_is_not_told_a_second_time() -> None:
+    case = Wished()
+    granted = case.wishes.make(None)
+    granted.cancel()
+    case.wishes.grant()
+    with pytest.raises(asyncio.CancelledError):
+        await granted
