@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from providers.webrtc.seam import Wire
 
 __all__ = ["IceServer", "JitterSettings", "Peer", "PeerSettings", "PeerStats", "PeerUser", "ResolvedIceServer"]
+
+_log = logging.getLogger(__name__)
 
 _CLOSE_S = 2.0
 _PROBE_AFTER_S = 1.0
@@ -186,6 +189,9 @@ class Peer:
             self.wire_lost(f"ice: no connection within {self.settings.connect_timeout_s:g} s")
         except ConnectionError as error:
             self.wire_lost(str(error))
+        except Exception as error:  # aiortc asserts what the other side wrote; nobody else would learn of the end
+            _log.exception("%s: the connection could not be made", self.name)
+            self.wire_lost(f"webrtc: {type(error).__name__}")
         else:
             self._media_flows()
 

@@ -276,3 +276,23 @@ async def test_a_packet_costs_no_reference_cycle() -> None:
         gc.enable()
     await a.close()
     await b.close()
+
+
+async def test_a_fault_of_the_library_ends_the_connection_instead_of_letting_it_hang(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from providers.webrtc.seam import Wire
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise AssertionError("what the other side wrote")
+
+    monkeypatch.setattr(Wire, "connect", broken)
+    here, there = Remembering(), Remembering()
+    a, b = Peer(here, LOOPBACK, name="a"), Peer(there, LOOPBACK, name="b")
+    await a.accept(await b.answer(await a.offer("words")))
+    with pytest.raises(ConnectionError, match="AssertionError"):
+        await a.connected()
+    assert here.reasons == ["webrtc: AssertionError"]
+    await a.close()
+    await b.close()
+    assert "could not be made" in caplog.text
