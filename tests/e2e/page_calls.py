@@ -18,6 +18,7 @@ from bridge.http_api.settings import ServeSettings
 from bridge.serve import Serving
 from bridge.transports.livekit_room import LiveKitSettings
 from bridge.transports.webrtc_call import DirectCallSettings
+from bridge.video.settings import VideoSettings
 from providers.catalog import PROVIDERS
 from providers.emulators.server import EmulatorServer
 from providers.scripted.scenario import Scenario
@@ -65,7 +66,12 @@ class ServedPage:
 
 @asynccontextmanager
 async def served_page(
-    server: LocalServer | None, scenario: Scenario | None = None, *, max_calls: int = 10, **serve: Any
+    server: LocalServer | None,
+    scenario: Scenario | None = None,
+    *,
+    max_calls: int = 10,
+    video: VideoSettings | None = None,
+    **serve: Any,
 ) -> AsyncIterator[ServedPage]:
     """Args: server is the LiveKit server that rooms are made on; None: there is none."""
     async with emulator_of("openai", scenario) as emulator:
@@ -76,6 +82,7 @@ async def served_page(
             livekit=LiveKitSettings(url=server.url) if server else LiveKitSettings(),
             serve=ServeSettings(port=0, **serve),
             webrtc=DirectCallSettings(max_calls=max_calls),
+            video=video or VideoSettings(),
         )
         environ = {"OPENAI_API_KEY": "a-key"}
         if server is not None:
