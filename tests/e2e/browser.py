@@ -21,7 +21,17 @@ from tests.e2e.audio import Samples
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-__all__ = ["NAMES", "Heard", "browser_with", "listen", "new_page", "overflowing", "serious_findings", "tab_to"]
+__all__ = [
+    "NAMES",
+    "Heard",
+    "browser_with",
+    "listen",
+    "new_page",
+    "overflowing",
+    "reception",
+    "serious_findings",
+    "tab_to",
+]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -46,7 +56,7 @@ _WATCH = """
     constructor(...given) { super(...given); window.__opened.peers.push(this); }
   };
   const devices = navigator.mediaDevices;
-  for (const name of ["getUserMedia", "getDisplayMedia"]) {
+  for (const name of devices ? ["getUserMedia", "getDisplayMedia"] : []) {
     const ask = devices[name].bind(devices);
     devices[name] = async (wanted) => {
       const stream = await ask(wanted);
@@ -61,7 +71,9 @@ _WATCH = """
 _LISTEN = """
 () => {
   const [track] = document.getElementById("voice").srcObject.getAudioTracks();
-  const reader = new MediaStreamTrackProcessor({ track: track.clone() }).readable.getReader();
+  // A deep queue: a page that is late to read must not lose what was received.
+  const { readable } = new MediaStreamTrackProcessor({ track: track.clone(), maxBufferSize: 3000 });
+  const reader = readable.getReader();
   window.__heard = { rate: 0, parts: [], times: [], samples: 0 };
   (async () => {
     for (;;) {
@@ -90,6 +102,22 @@ _TAKE = """
     text += String.fromCharCode(...bytes.subarray(from, from + 32768));
   }
   return { rate, times, pcm: btoa(text) };
+}
+"""
+
+_RECEPTION = """
+async () => {
+  const told = {};
+  for (const peer of __opened.peers) {
+    if (peer.connectionState !== "connected") continue;
+    for (const one of (await peer.getStats()).values()) {
+      if (one.type !== "inbound-rtp" || one.kind !== "audio") continue;
+      const { totalSamplesReceived, concealedSamples, silentConcealedSamples, packetsLost, packetsDiscarded } = one;
+      Object.assign(told, { totalSamplesReceived, concealedSamples, silentConcealedSamples, packetsLost });
+      Object.assign(told, { packetsDiscarded });
+    }
+  }
+  return told;
 }
 """
 
@@ -193,6 +221,12 @@ async def listen(page: Page) -> None:
 async def heard(page: Page) -> Heard:
     """What was kept so far."""
     return Heard(await page.evaluate(_TAKE))
+
+
+async def reception(page: Page) -> dict[str, float]:
+    """How the voice came, in the browser's own figures: what it lacked and made up, of all samples."""
+    told: dict[str, float] = await page.evaluate(_RECEPTION)
+    return told
 
 
 async def tab_to(page: Page, wanted: str, *, within: int = 40) -> None:

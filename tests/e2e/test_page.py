@@ -13,7 +13,7 @@ from bridge.core.words import AgentState
 from bridge.demo.server import LocalServer
 from providers.scripted.scenario import Call, Marker, Scenario, Text, Transcripts, TurnScript, Wav
 from tests.e2e.audio import level_dbfs, likeness, resampled
-from tests.e2e.browser import browser_with, heard, listen, new_page, tab_to
+from tests.e2e.browser import browser_with, heard, listen, new_page, reception, tab_to
 from tests.e2e.calls import until
 from tests.e2e.page_calls import DATA, MIC_HZ, ServedPage, microphone, served_page, speech
 
@@ -26,8 +26,9 @@ PATHS = pytest.mark.parametrize("path", ["livekit", "direct"])
 ASKED = "Could you please tell me what the weather will be like tomorrow?"
 ANSWER = "Tomorrow will be mostly sunny, with a light wind from the west."
 QUESTION_TURN = TurnScript(turn=1, answer=Wav(file=str(DATA / "answer.wav"), transcript=ANSWER))
-LONG = Marker(duration_ms=12_000, seed=7, transcript=" ".join(f"w{n:02}" for n in range(24)))
-LEAD_S = 3.0
+WORDS = [f"w{n:02}" for n in range(24)]
+LONG = Marker(duration_ms=12_000, seed=7, transcript=" ".join(WORDS))
+LEAD_S = 4.0
 """Silence before the microphone's speech: it plays from when it is opened, a second or two before the call stands."""
 
 
@@ -103,7 +104,8 @@ async def test_a_question_is_heard_answered_and_captioned(path: str, server: Loc
 
         ear = await heard(page)
         page_heard = resampled(ear.samples, ear.rate_hz, MIC_HZ)
-        assert likeness(speech("answer"), page_heard, MIC_HZ) >= 0.9
+        # The browser's jitter buffer moves speech about while it finds its delay.
+        assert likeness(speech("answer"), page_heard, MIC_HZ, slack_ms=200) >= 0.9, await reception(page)
         model_heard, rate_hz = served.model_heard()
         assert likeness(question, resampled(model_heard, rate_hz, MIC_HZ), MIC_HZ) >= 0.9
 
@@ -121,6 +123,8 @@ async def test_the_voice_stops_when_interrupted(path: str, server: LocalServer, 
         await listen(page)
         await state_is(page, "Speaking")
         await page.wait_for_selector("#voice-agent[data-speaking=true]")
+        began_ms = await page.evaluate("performance.now()")
+        await page.wait_for_timeout(2000)
         await page.click("#interrupt")
         pressed_ms = await page.evaluate("performance.now()")
         await state_is(page, "Listening", 5.0)
@@ -130,6 +134,11 @@ async def test_the_voice_stops_when_interrupted(path: str, server: LocalServer, 
         assert level_dbfs(before[-ear.rate_hz // 4 :]) > -40, "it was speaking"
         assert level_dbfs(ear.after(pressed_ms + 500)) < -60, "half a second later it is silent"
         assert served.bridge.state is AgentState.LISTENING
+        # The caption kept step with the voice, and holds what was heard of it: two words a second.
+        (caption,) = await lines(page, "agent")
+        spoken_s = (pressed_ms - began_ms) / 1000
+        assert len(caption.split()) == pytest.approx(2 * spoken_s, abs=3)
+        assert WORDS[: len(caption.split())] == caption.split()
 
 
 @PATHS
@@ -202,4 +211,42 @@ async def test_a_whole_call_by_keyboard_alone(path: str, server: LocalServer, tm
         await keys.press("Enter")
         await everything_is_let_go(page)
         assert await page.evaluate("document.activeElement.id") == "talk"
+        await served.nothing_runs()
+
+
+@PATHS
+async def test_who_is_muted_is_not_heard_and_another_microphone_is(
+    path: str, server: LocalServer, tmp_path: Path
+) -> None:
+    question = speech("question")
+    mic = microphone(tmp_path / "mic.wav", LEAD_S + 2, question, 60.0)
+    async with on_the_page(server, mic, Scenario()) as (served, page):
+        await join(page, path)
+        await page.click("#mute")
+        # The voice passes by while the microphone is off.
+        await page.wait_for_timeout((LEAD_S + 6) * 1000)
+        heard_muted, _ = served.model_heard()
+        assert level_dbfs(heard_muted[-len(heard_muted) // 2 :]) < -70
+        assert await lines(page, "me") == []
+
+        await page.click("#mute")
+        await page.click("#open-settings")
+        others = await page.eval_on_selector_all("#microphone option", "all => all.map(one => one.value)")
+        await page.select_option("#microphone", [one for one in others if one][-1])
+        await page.wait_for_function("() => __opened.tracks.length === 2")
+        await page.click("#settings-done")
+        # The other one plays the same file from its beginning.
+        await state_is(page, "Speaking")
+        now_heard, rate_hz = served.model_heard()
+        assert likeness(question, resampled(now_heard, rate_hz, MIC_HZ), MIC_HZ) >= 0.9
+        assert await page.evaluate("__opened.tracks.map(track => track.readyState)") == ["ended", "live"]
+
+
+@PATHS
+async def test_closing_the_tab_ends_the_call_at_once(path: str, server: LocalServer, tmp_path: Path) -> None:
+    mic = microphone(tmp_path / "mic.wav", 60.0)
+    async with on_the_page(server, mic, Scenario()) as (served, page):
+        await join(page, path)
+        assert served.process.bridges
+        await page.goto("about:blank")
         await served.nothing_runs()

@@ -11,7 +11,12 @@ export class Lobby {
   constructor(prefs) {
     this._prefs = prefs;
     this._config = null;
-    for (const radio of this._paths()) radio.addEventListener("change", () => this._pathChosen());
+    for (const radio of this._paths()) {
+      radio.addEventListener("change", () => {
+        this._prefs.set("path", this.path);
+        this._explainPath();
+      });
+    }
   }
 
   get provider() {
@@ -30,7 +35,7 @@ export class Lobby {
 
   usePath(path) {
     for (const radio of this._paths()) radio.checked = radio.value === path;
-    this._pathChosen();
+    this._explainPath();
   }
 
   /** Offer what the bridge has. */
@@ -62,11 +67,10 @@ export class Lobby {
       make("span", { class: "option-words" }, make("span", { class: "option-title" }, head), make("small", {}, note)));
   }
 
-  _pathChosen() {
+  _explainPath() {
     const { path } = this;
     const missing = this._config && !this._config.livekit ? " No LiveKit server here, so calls are direct." : "";
     byId("path-hint").textContent = (PATH_HINTS[path] ?? "") + missing;
-    if (this._config) this._prefs.set("path", path);
   }
 
   _paths() {

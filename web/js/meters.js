@@ -4,6 +4,8 @@ import { wantsLessMotion } from "./dom.js";
 import { Needle, SpeechLamp, levelOf } from "./levels.js";
 
 const BLOCK = 1024;
+/** Drawn no more often than an eye sees: half the work of each frame of the screen. */
+const LIVELY_MS = 30;
 const CALM_MS = 250;
 const ARIA_MS = 500;
 
@@ -17,8 +19,8 @@ export class Meters {
   }
 
   /**
-   * Show the level of a stream. Args: name; stream; show({level, speaking}, now) is called for each frame of the screen,
-   * or four times a second for those who want less motion.
+   * Show the level of a stream. Args: name; stream; show({level, speaking}, now) is called with frames of the screen, some
+   * thirty times a second, or four times for those who want less motion.
    */
   watch(name, stream, show) {
     this.unwatch(name);
@@ -51,7 +53,7 @@ export class Meters {
 
   _draw(now) {
     this._frame = this._meters.size ? requestAnimationFrame((at) => this._draw(at)) : 0;
-    if (wantsLessMotion() && now - this._drawnAt < CALM_MS) return;
+    if (now - this._drawnAt < (wantsLessMotion() ? CALM_MS : LIVELY_MS)) return;
     this._drawnAt = now;
     for (const { analyser, needle, lamp, samples, show } of this._meters.values()) {
       analyser.getFloatTimeDomainData(samples);
@@ -69,7 +71,9 @@ export class MeterBar {
   }
 
   show(level, now) {
-    this._element.style.setProperty("--level", level.toFixed(3));
+    const shown = level.toFixed(2);
+    if (shown !== this._shown) this._element.style.setProperty("--level", shown);
+    this._shown = shown;
     if (now - this._toldAt >= ARIA_MS || level === 0) {
       this._toldAt = now;
       this._element.setAttribute("aria-valuenow", String(Math.round(level * 100)));

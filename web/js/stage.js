@@ -45,7 +45,7 @@ export class Stage {
 
   level(who, { level, speaking }, now) {
     this._bars[who].show(level, now);
-    this._orb.style.setProperty(who === "agent" ? "--loud" : "--heard", level.toFixed(3));
+    this._orb.style.setProperty(who === "agent" ? "--loud" : "--heard", level.toFixed(2));
     if (this._speaking[who] !== speaking) {
       this._speaking[who] = speaking;
       byId(`voice-${who}`).dataset.speaking = String(speaking);
