@@ -34,6 +34,8 @@ async def test_the_camera_reaches_the_model_while_it_is_on(path: str, server: Lo
         await asyncio.sleep(1.5)
         assert stills(served.emulator) == []
         await page.click("#camera")
+        await page.wait_for_selector("#preview:not([hidden])")
+        assert await page.get_attribute("#camera", "aria-pressed") == "true"
         await until(lambda: len(stills(served.emulator)) >= 2, 20)
         picture = opened(stills(served.emulator)[-1])
         width, height = picture.size
@@ -43,6 +45,7 @@ async def test_the_camera_reaches_the_model_while_it_is_on(path: str, server: Lo
         assert pixel[1] > pixel[0] + 60 and pixel[1] > pixel[2] + 60, pixel
 
         await page.click("#camera")
+        await page.wait_for_selector("#preview", state="hidden")
         await asyncio.sleep(1.0)
         shown = len(stills(served.emulator))
         await asyncio.sleep(2.5)

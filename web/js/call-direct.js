@@ -65,8 +65,9 @@ export class DirectCall extends Call {
   }
 
   async unshare() {
+    if (!this._video) return;
     this._send({ type: "video", source: null });
-    await this._video?.replaceTrack(null);
+    await this._video.replaceTrack(null);
   }
 
   async hangUp() {

@@ -14,13 +14,14 @@ const AGENT_MS = 20_000;
 const AWAY_MS = 20_000;
 
 export class LiveKitCall extends Call {
-  /** Args as of `DirectCall`; base is the page's address. */
-  constructor({ api, base, provider, track }) {
+  /** Args as of `DirectCall`; base is the page's address; video says whether the model sees what is shared. */
+  constructor({ api, base, provider, track, video = false }) {
     super();
     this._api = api;
     this._base = base;
     this._provider = provider;
     this._track = track;
+    this._seen = video;
     this._room = null;
     this._sdk = null;
     this._microphone = null;
@@ -123,7 +124,7 @@ export class LiveKitCall extends Call {
     for (const participant of room.remoteParticipants.values()) this._onParticipant(participant);
     if (this._track) await this._publishMicrophone();
     await within(AGENT_MS, this._agentCame(), () => new Problem("agent_absent"));
-    this.emit("joined", { identity, provider: this._provider, model: "", video: true });
+    this.emit("joined", { identity, provider: this._provider, model: "", video: this._seen });
   }
 
   async _publishMicrophone() {

@@ -33,6 +33,11 @@ export class Lobby {
     return titleParts(chosen?.title || this.provider).head;
   }
 
+  /** Whether the chosen model sees what is shared. */
+  get video() {
+    return Boolean(this._config?.providers.find(({ name }) => name === this.provider)?.video);
+  }
+
   usePath(path) {
     for (const radio of this._paths()) radio.checked = radio.value === path;
     this._explainPath();

@@ -140,7 +140,7 @@ class Page {
   async dial() {
     const options = {
       api: this.api, base: document.baseURI, iceServers: this.config.ice_servers,
-      provider: this.lobby.provider, track: this.microphone.track, video: this.config.video,
+      provider: this.lobby.provider, track: this.microphone.track, video: this.lobby.video,
     };
     const call = this.lobby.path === "livekit" ? new LiveKitCall(options) : new DirectCall(options);
     this.call = call;
@@ -167,8 +167,7 @@ class Page {
     document.body.dataset.call = "live";
     byId("lobby").hidden = true;
     byId("in-call").hidden = byId("controls").hidden = false;
-    const sees = this.config.providers.find(({ name }) => name === this.lobby.provider)?.video;
-    byId("camera").hidden = !(video && sees);
+    byId("camera").hidden = !video;
     byId("screen").hidden = byId("camera").hidden || !navigator.mediaDevices?.getDisplayMedia;
     byId("voice-agent-name").textContent = this.lobby.title || model || "Model";
     byId("say-text").disabled = byId("say-send").disabled = false;
