@@ -28,7 +28,7 @@ class Leg(StrEnum):
 
 COSTS: Mapping[Leg, float] = {Leg.DIRECT: 1.0, Leg.MODEL_WEBRTC: 1.0, Leg.LIVEKIT: 0.15}
 
-_LATE_MS = 100.0
+_LATE_MS = 250.0
 """A loop that is this late, again and again, has no room for more, whatever the table says."""
 _SAMPLES = 8
 

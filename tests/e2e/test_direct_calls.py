@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bridge.core.words import EndReason
-from tests.e2e.audio import Samples, find, from_pcm, likeness, speechlike
+from tests.e2e.audio import Samples, find, from_pcm, read_wav, resampled, speechlike
 from tests.fakes.caller import Caller, serving
 from tests.fakes.leftovers import nothing_left
 from tests.fakes.webrtc import until
@@ -23,13 +23,32 @@ from tests.fakes.webrtc import until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 HZ = 48_000
-SAID = speechlike(7, HZ, 2.0)
 ROOT = Path(__file__).parents[2]
+SAID = resampled(*read_wav(ROOT / "tests" / "data" / "question.wav"), HZ)
+"""Real speech: what only resembles it is what a speech codec spends its bits against."""
 ATTACK_S = 6.0
 
 
 def heard_by(caller: Caller) -> Samples:
     return from_pcm(caller.ear.capture().samples.tobytes())
+
+
+def followed(said: Samples, heard: Samples) -> float:
+    """How alike they are from the first word on, each 100 ms looked for within 80 ms of its place, weighted by energy.
+
+    Jitter buffers find their delay in the first second, by steps of some ms: the beginning is what is held on to.
+    """
+    piece, slack = HZ // 10, HZ * 80 // 1000
+    at = int(find(said[: HZ // 4], heard, HZ).at_s * HZ)
+    total = weights = 0.0
+    for start in range(0, len(said) - piece + 1, piece):
+        part = said[start : start + piece]
+        place = max(at + start - slack, 0)
+        found = find(part, heard[place : at + start + piece + slack], HZ)
+        weight = float((part**2).sum())
+        total += weight * found.correlation
+        weights += weight
+    return total / weights
 
 
 async def test_a_caller_is_heard_from_his_first_word_and_hears_the_answer() -> None:
@@ -44,8 +63,8 @@ async def test_a_caller_is_heard_from_his_first_word_and_hears_the_answer() -> N
         await until(lambda: ada.messages[-1] == {"type": "state", "state": "listening"}, 15)
         (bridge,) = process.bridges.values()
         assert bridge.snapshot().counters["room.voice_dropped_ms"] == 0
-        assert likeness(SAID, heard_by(ada), HZ) >= 0.9
-        assert find(SAID[: HZ // 2], heard_by(ada), HZ).correlation >= 0.8, "its first half second too"
+        assert followed(SAID, heard_by(ada)) >= 0.9
+        assert find(SAID[: HZ // 4], heard_by(ada), HZ).correlation >= 0.8, "its first quarter of a second too"
         (turn,) = ada.of_type("turn")
         assert turn["audible_ms"] > 0
         await ada.connection.close()
@@ -92,7 +111,7 @@ async def test_a_stop_lets_what_is_being_said_be_heard_and_says_goodbye() -> Non
         here.stop()
         await until(lambda: ada.of_type("ended"), 10)
         assert ada.of_type("ended") == [{"type": "ended", "reason": "requested"}]
-        assert likeness(SAID, heard_by(ada), HZ) >= 0.9
+        assert followed(SAID, heard_by(ada)) >= 0.9
         status, body = await ada.offer_call("v=0")
         assert status in (400, 401, 503), body
 
@@ -154,16 +173,15 @@ async def test_a_running_call_does_not_notice_hostile_callers() -> None:
         async with asyncio.TaskGroup() as group:
             attack = group.create_task(attacked(ada, page_token), name="attack")
             await asyncio.sleep(1.0)
-            said = speechlike(3, HZ, 2.0)
-            ada.say(said)
+            ada.say(SAID)
             await until(lambda: {"type": "state", "state": "speaking"} in ada.messages, 20)
             await until(lambda: ada.messages[-1] == {"type": "state", "state": "listening"}, 20)
-            heard = from_pcm(ada.ear.capture().samples.tobytes())
+            heard = heard_by(ada)
         told = attack.result()
         grown_mb = (psutil.Process().memory_info().rss - memory) / 1e6
         assert arrivals.most_work_ms(before) <= 60.0
         assert arrivals.worst_ms(before) <= 60.0
-        assert likeness(said, heard, HZ) >= 0.9
+        assert followed(SAID, heard) >= 0.9
         assert grown_mb < 60
         answers = {kind: {int(status) for status in counted} for kind, counted in told["answers"].items()}
         assert answers.pop("own call") == {201}

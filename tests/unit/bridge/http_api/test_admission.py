@@ -29,7 +29,7 @@ def test_a_loop_that_is_late_again_and_again_takes_no_more_calls() -> None:
         admission.note_lateness(1.0)
     assert admission.admit("second", (Leg.DIRECT,)) is None, "one hiccup is none"
     for _ in range(8):
-        admission.note_lateness(150.0)
+        admission.note_lateness(400.0)
     assert admission.admit("third", (Leg.DIRECT,)) is Refusal.BUSY
     for call in ("first", "second"):
         admission.release(call)
