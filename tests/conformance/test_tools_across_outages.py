@@ -20,6 +20,7 @@ from providers.settings import ConnectionSettings, SpeechSettings
 from tests.conformance.longcall import provider_of
 
 KEYS = {"GEMINI_API_KEY": "a-key", "OPENAI_API_KEY": "a-key"}
+pytestmark = pytest.mark.timeout(60)
 BOTH = pytest.mark.parametrize("provider", ["gemini", "openai"])
 ANSWERS = Scenario(
     answer=Marker(duration_ms=60, seed=1),
@@ -36,7 +37,7 @@ def booking_at(*turns: int) -> Scenario:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.005)
 
