@@ -66,6 +66,14 @@ def test_no_patience_means_no_second_attempt() -> None:
     assert Backoff(RetryPolicy(give_up_after_s=0), random.Random(3)).delay_s(AWAY, now=5.0) is None
 
 
+def test_moments_are_booked_in_order_so_that_who_fails_together_does_not_try_together() -> None:
+    budget = RetryBudget(3)
+    assert budget.reserve(50.0) == 50.0
+    assert budget.reserve(10.0) == 50.0, "after the one that is booked already"
+    assert budget.reserve(55.0) == 55.0
+    assert budget.reserve(56.0) == 110.0, "a minute after the first"
+
+
 @given(
     st.integers(1, 20),
     st.lists(st.tuples(st.floats(0, 5), st.integers(0, 3)), max_size=60),

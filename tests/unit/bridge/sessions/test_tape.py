@@ -178,6 +178,16 @@ def test_a_reader_beside_the_leader_may_fall_a_minute_behind_and_what_it_misses_
     assert tape.held == tape.stats.beside_dropped_frames > 0
 
 
+def test_a_rewind_goes_back_only() -> None:
+    tape = a_tape()
+    write(tape, 40, heard=True)
+    tape.cursor = 20
+    tape.rewind(30)
+    assert (tape.cursor, tape.stats.replayed_frames) == (20, 0)
+    tape.rewind(15)
+    assert (tape.cursor, tape.stats.replayed_frames) == (15, 5)
+
+
 # ------------------------------------------------------------------------------------------------------------- turns
 
 

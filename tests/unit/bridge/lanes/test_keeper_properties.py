@@ -1,0 +1,154 @@
+"""Whatever befalls the sessions of a call, in whatever order: at most one leads, somebody leads in the end, and of all
+others nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.sessions.rollover import RolloverSettings
+from providers.contract import Capabilities, GoAway, SessionStart, SessionState
+from providers.errors import ProviderError, ResumeRefused, ResumeTooSoon, SessionEnded
+from providers.retry import RetryPolicy
+from tests.fakes.fake_time import FakeTimeLoop
+from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
+from tests.fakes.kept_call import GONE, RESUMES, KeptCall, hands_out, kept_call
+
+PATIENT = RetryPolicy(base_s=0.2, longest_s=2.0, give_up_after_s=600)
+SETUP_S = 0.3
+ROLLOVER = RolloverSettings(quiet_ms=200, patience_s=1.0)
+REFUSALS: dict[str, ProviderError] = {"refused": ResumeRefused("old"), "too soon": ResumeTooSoon("open")}
+"""What only a handle can meet."""
+
+
+class Picky(HandModel):
+    """Refuses handles, as often as it is told to."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        super().__init__(capabilities)
+        self.refuse_handles: list[ProviderError] = []
+        self.dead_handles: set[str] = set()
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        await asyncio.sleep(SETUP_S)
+        if start is not None and start.resume:
+            assert start.resume not in self.dead_handles, "a refused handle is not offered again"
+            if self.refuse_handles:
+                problem = self.refuse_handles.pop(0)
+                if isinstance(problem, ResumeRefused):
+                    self.dead_handles.add(start.resume)
+                raise problem
+        return await super().connect(start)
+
+
+Event = tuple[str, float]
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["go away", "death", "handle", "half a handle", "busy", "quiet", "swap", "update", "wake", "word", "wait"]
+        ),
+        st.floats(0.0, 20.0),
+    )
+    | st.tuples(st.sampled_from([*REFUSALS, "gone"]), st.just(0.0)),
+    max_size=25,
+)
+
+
+async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> None:
+    models = [Picky(RESUMES if resumes else CAPABILITIES) for _ in range(2)]
+    async with (
+        kept_call(models[0], retry=PATIENT, rollover=ROLLOVER, idle_s=idle_s) as call,
+        asyncio.TaskGroup() as group,
+    ):
+        for number, (what, seconds) in enumerate(events):
+            befall(call, models, group, what, seconds, number)
+            if what == "word":
+                call.memory.version += 1
+            await asyncio.sleep(seconds / 20 if what != "wait" else seconds)
+            check(call, models)
+        for model in models:
+            model.refuse.clear()
+            model.refuse_handles.clear()
+        call.fast.quiet = True
+        call.keeper.wake()
+        await asyncio.sleep(50)
+        check(call, models)
+        assert call.keeper._rollover.pending is None, "whatever was due has been done"
+        if idle_s is None:
+            assert call.sessions.board.leader is not None, "somebody leads in the end"
+        assert call.ended == []
+        await asyncio.sleep(5)
+        open_now = [session for model in models for session in model.sessions if session.state is SessionState.READY]
+        assert [session.number for session in open_now] == call.sessions.board.open_numbers()
+        assert len(open_now) <= 1
+        if open_now:  # and a connection that waits is let go with the call
+            call.fast.quiet = False
+            open_now[0].emit(GoAway(open_now[0].number, 60.0))
+            await asyncio.sleep(1)
+            assert not all(standby.used or standby.closed for model in models for standby in model.standbys)
+    for model in models:
+        assert all(session.state is SessionState.CLOSED for session in model.sessions)
+        assert all(standby.used or standby.closed for standby in model.standbys)
+
+
+def befall(
+    call: KeptCall, models: list[Picky], group: asyncio.TaskGroup, what: str, seconds: float, number: int
+) -> None:
+    leader = call.sessions.get(call.sessions.board.leader)
+    session = next((one for model in models for one in model.sessions if one is leader), None)
+    match what:
+        case "go away" if session is not None:
+            session.emit(GoAway(session.number, seconds))
+        case "death" if session is not None:
+            session.dies(GONE)
+        case "handle" | "half a handle" if session is not None:
+            hands_out(session, f"handle {number}", mid_turn=what != "handle")
+        case "busy" | "quiet":
+            call.fast.quiet = what == "quiet"
+        case "swap":
+            group.create_task(wish(call, models[number % 2]))
+        case "update":
+            group.create_task(change(call, number))
+        case "wake":
+            call.keeper.wake()
+        case _ if what in REFUSALS:
+            models[number % 2].refuse_handles.append(REFUSALS[what])
+        case "gone":
+            models[number % 2].refuse.append(GONE)
+
+
+async def wish(call: KeptCall, model: Picky) -> None:
+    try:
+        await call.keeper.swap(model)
+    except ProviderError:
+        pass  # another wish came, or it cannot be had
+
+
+async def change(call: KeptCall, number: int) -> None:
+    try:
+        await call.keeper.update(instructions=f"be kind {number}")
+    except (ProviderError, SessionEnded):
+        pass
+
+
+def check(call: KeptCall, models: list[Picky]) -> None:
+    leader = call.sessions.board.leader
+    assert call.fast.leader == leader, "both lanes know the same one"
+    if leader is not None:
+        assert leader in call.fast.feeds
+    led = call.fast.led
+    assert len(set(led)) == len(led) and led == sorted(led), "nobody comes back, and each leads once"
+    if call.keeper.model.capabilities.resumption:
+        ready = [one for model in models for one in model.sessions if one.state is SessionState.READY]
+        resumed = [one for one in ready if one.start.resume]
+        # Gemini refuses a handle while the earlier connection is open.
+        assert not (resumed and any(one.number < resumed[-1].number for one in ready)), "an old session is still open"
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.booleans(), st.sampled_from([None, 30.0]))
+def test_one_leads_at_most_and_somebody_in_the_end(events: list[Event], resumes: bool, idle_s: float | None) -> None:
+    with asyncio.Runner(loop_factory=FakeTimeLoop, debug=False) as runner:
+        runner.run(live(events, resumes=resumes, idle_s=idle_s))

@@ -1,0 +1,124 @@
+"""Whatever happens in a call, a change is made in a quiet moment, and at the last safe moment at the latest; once."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bridge.sessions.rollover import Rollover, RolloverSettings, Scene, Step
+
+SETTINGS = RolloverSettings(quiet_ms=200, patience_s=4.0, margin_s=1.5, before_cap_s=60.0, max_session_s=300.0)
+LOOK_S = 0.02
+EDGE_S = 1e-6
+
+
+class Planner(RuleBasedStateMachine):
+    """The planner, the call that it looks at, and what it may do by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.rollover = Rollover(SETTINGS)
+        self.begins()
+        self.scene = Scene(quiet=True)
+
+    def begins(self) -> None:
+        """A new session leads."""
+        self.rollover.led(self.now, None)
+        self.deadline = math.inf  # the earliest that was told
+        self.cap = self.now + 300.0
+        self.wished = False
+        self.prepared = False
+        self.not_before = self.prepare_at = 0.0
+        self.quiet_since: float | None = None
+        self.waits_since: float | None = None
+
+    @property
+    def due(self) -> bool:
+        return self.wished or self.deadline < math.inf or self.now >= self.cap - SETTINGS.before_cap_s
+
+    @property
+    def ends_at(self) -> float:
+        return min(self.deadline, self.cap if self.now >= self.cap - SETTINGS.before_cap_s else math.inf)
+
+    # what happens
+
+    @rule(quiet=st.booleans(), owed=st.booleans(), covered=st.booleans())
+    def the_call_changes(self, quiet: bool, owed: bool, covered: bool) -> None:
+        self.scene = Scene(quiet=quiet, owed=owed, covered=covered)
+
+    @rule(left_s=st.floats(0, 60))
+    def the_provider_goes_away(self, left_s: float) -> None:
+        self.rollover.go_away(self.now, left_s)
+        self.deadline = min(self.deadline, self.now + left_s)
+
+    @rule()
+    def somebody_wants_another_session(self) -> None:
+        self.rollover.want("another voice")
+        self.wished = True
+
+    @precondition(lambda self: self.prepared)
+    @rule(wait_s=st.floats(0, 2))
+    def the_connection_cannot_be_dialled(self, wait_s: float) -> None:
+        self.rollover.prepare_failed(self.now, wait_s)
+        self.prepared, self.prepare_at = False, self.now + wait_s
+
+    @precondition(lambda self: self.prepared)
+    @rule()
+    def somebody_speaks_while_the_successor_is_set_up(self) -> None:
+        self.rollover.spoiled(self.now)
+        self.prepared, self.not_before, self.prepare_at = False, self.now + 1.0, self.now
+        self.quiet_since = None
+
+    @rule(looks=st.integers(1, 400))
+    def time_passes(self, looks: int) -> None:
+        for _ in range(looks):
+            self.now += LOOK_S
+            self.look()
+
+    # what may come of it
+
+    def look(self) -> None:
+        scene, now = self.scene, self.now
+        waits = scene.quiet and (scene.owed or not scene.covered)
+        if self.due:  # as long as nothing is due, nobody looks at the call
+            self.quiet_since = (now if self.quiet_since is None else self.quiet_since) if scene.quiet else None
+            self.waits_since = (now if self.waits_since is None else self.waits_since) if waits else None
+        step = self.rollover.step(scene, now)
+        at_last = now >= self.ends_at - SETTINGS.margin_s
+        match step:
+            case Step.WAIT:
+                assert not (self.due and at_last and self.prepared), "the last safe moment has passed"
+            case Step.PREPARE:
+                assert self.due and not self.prepared and now >= self.prepare_at
+                self.prepared = True
+            case Step.FORCE:
+                assert self.due and at_last
+                self.begins()
+            case Step.CHANGE:
+                assert self.due and self.prepared and now >= self.not_before
+                assert self.quiet_since is not None and now - self.quiet_since >= 0.2 - EDGE_S, (
+                    "somebody spoke just now"
+                )
+                assert self.waits_since is None or now - self.waits_since >= 4.0 - EDGE_S, "an answer is waited for"
+                self.begins()
+
+    @invariant()
+    def a_change_that_is_due_is_never_forgotten(self) -> None:
+        if self.wished or self.deadline < math.inf:
+            assert self.rollover.pending is not None
+
+    @invariant()
+    def who_sleeps_until_the_deadline_misses_nothing(self) -> None:
+        at = self.rollover.deadline()
+        if self.rollover.pending is None:
+            assert at is not None and at <= self.cap - SETTINGS.before_cap_s + EDGE_S
+        else:
+            assert at is not None and at <= self.ends_at - SETTINGS.margin_s + EDGE_S
+
+
+TestPlanner = Planner.TestCase
+TestPlanner.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
