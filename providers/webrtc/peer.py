@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from random import random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +34,8 @@ _SETTLED_SILENCE = 10
 
 
 class PeerUser(Protocol):
-    """What a connection tells its owner. Called in the event loop's own turn; must not raise."""
+    """What a connection tells its owner. Called in the event loop's own turn; must not raise: if it does, that is
+    logged and the connection ends."""
 
     def peer_connected(self) -> None:
         """Media may flow."""
@@ -61,7 +62,9 @@ class PeerStats(msgspec.Struct):
     packets_sent: int = 0
     packets_received: int = 0
     bad_packets: int = 0
-    """Not decrypted, or no RTP."""
+    """Not decrypted, no RTP, or a stray one of another stream."""
+    dropped_datagrams: int = 0
+    """Not looked into: from a stranger, or more than wait for DTLS's reader."""
     dropped_audio_ms: int = 0
     """The send queue was full: its oldest audio went."""
     dropped_messages: int = 0
@@ -119,6 +122,7 @@ class Peer:
         self._jitter: JitterBuffer | None = None
         self._stream: rtp.ReceiverCount | None = None
         self._stray: int | None = None
+        self._odd_packets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._began_wall_s = datetime.now(UTC).timestamp()
         self._began_at = self._loop.time()
@@ -193,7 +197,7 @@ class Peer:
             _log.exception("%s: the connection could not be made", self.name)
             self.wire_lost(f"webrtc: {type(error).__name__}")
         else:
-            self._media_flows()
+            self._guarded(self._media_flows)
 
     def _media_flows(self) -> None:
         from providers.webrtc.opus import OpusDecoder, OpusEncoder
@@ -211,6 +215,15 @@ class Peer:
         self._pacer = Pacer(now, secrets.randbits(32))
         self._user.peer_connected()
         self._tick()
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """A bug in here, ours or the user's, ends the connection: nobody would wind up the schedule again, and a call
+        that is silent for ever looks sound from outside."""
+        try:
+            work(*arguments)
+        except Exception as error:
+            _log.exception("%s: a bug ends the connection", self.name)
+            self.wire_lost(f"bug: {type(error).__name__} in {work.__name__.strip('_')}")
 
     async def connected(self) -> None:
         """Until media flows both ways is possible and the channel is open. The caller bounds it.
@@ -247,11 +260,6 @@ class Peer:
         plays a service that vanishes."""
         if self._wire is not None:
             self._wire.mute(muted)
-
-    def flush_received(self) -> None:
-        """What has come and was not given to `audio_received` yet never will be."""
-        if self._jitter is not None:
-            self._jitter.flush()
 
     def queued_ms(self, now: float) -> float:
         """Audio that was given and not yet sent."""
@@ -337,6 +345,9 @@ class Peer:
     # The schedule
 
     def _tick(self) -> None:
+        self._guarded(self._turn)
+
+    def _turn(self) -> None:
         pacer, encoder, wire, jitter = self._pacer, self._encoder, self._wire, self._jitter
         assert pacer is not None and encoder is not None and wire is not None and jitter is not None
         now = self._loop.time()
@@ -387,14 +398,14 @@ class Peer:
         try:
             packet = rtp.parse(data)
         except ValueError:
-            self._stats.bad_packets += 1
+            self._odd_packets += 1
             return
         stream = self._stream
         if stream is not None and stream.ssrc != packet.ssrc:
             # One stray packet changes nothing; two in a row are a new stream, and the old one is over.
             before, self._stray = self._stray, packet.ssrc
             if before != packet.ssrc:
-                self._stats.bad_packets += 1
+                self._odd_packets += 1
                 return
             self._stats.stream_changes += 1
             if self._jitter is not None:
@@ -422,18 +433,18 @@ class Peer:
         self._open = True
         if not self._ready.done():
             self._ready.set_result(None)
-        self._user.channel_open()
+        self._guarded(self._user.channel_open)
         while self._messages:
             self.send_message(self._messages.popleft())
 
     def wire_message(self, message: str | bytes) -> None:
         """From the data channel."""
         if self._reason is None:
-            self._user.message_received(message)
+            self._guarded(self._user.message_received, message)
 
     def wire_video(self, track: Any) -> None:
         """The other side's video began."""
-        self._user.video_track(track)
+        self._guarded(self._user.video_track, track)
 
     def wire_lost(self, reason: str) -> None:
         """The end. The owner still closes."""
@@ -448,7 +459,10 @@ class Peer:
         if not self._ready.done():
             self._ready.set_exception(ConnectionError(reason))
             self._ready.exception()  # nobody may be waiting
-        self._user.peer_closed(reason)
+        try:
+            self._user.peer_closed(reason)
+        except Exception:  # its bug must not keep the sockets open: `close` comes by here
+            _log.exception("%s: the end could not be told", self.name)
 
     @property
     def stats(self) -> PeerStats:
@@ -460,6 +474,8 @@ class Peer:
             stats.jitter = self._jitter.stats
         if self._wire is not None:
             stats.refused_messages = self._wire.dropped_messages
+            stats.bad_packets = self._odd_packets + self._wire.bad_packets
+            stats.dropped_datagrams = self._wire.dropped_datagrams
         return stats
 
     async def close(self) -> None:
