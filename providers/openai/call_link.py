@@ -35,6 +35,7 @@ CHANNEL = "oai-events"
 _log = logging.getLogger("providers.openai.call_link")
 
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_OVER_ALREADY = frozenset({404, 410})
 
 
 class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +44,13 @@ class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     model: str
     headers: Mapping[str, str]
-    """With the key, or the client secret, that asks for the call and ends it."""
+    """With the key, or the client secret, that asks for the call."""
+    hang_up: Mapping[str, str] | None
+    """Headers of the request that ends the call. It takes an API key, whatever asked for the call; None: there is
+    none, and the service notices by itself that media has ended."""
     unified: bool
     sideband: Mapping[str, str] | None = None
-    """Headers of the WebSocket for events; None: they travel over the data channel."""
+    """Headers of the WebSocket for events, with an API key; None: they travel over the data channel."""
     bitrate_bps: int = 64_000
     """Of the Opus that we send."""
     ice_servers: tuple[ResolvedIceServer, ...] = ()
@@ -102,7 +106,7 @@ async def open_call(plan: CallPlan, connection: ConnectionSettings, *, name: str
         offer = await peer.offer(CHANNEL)
         answer = await _ask(plan, offer, connection)
         call_id = call_id_of(answer)
-        if call_id:
+        if call_id and plan.hang_up is not None:
             link.goodbye = lambda: asyncio.to_thread(_hang_up, plan, call_id, connection)
         try:
             await peer.accept(answer.body.decode())
@@ -150,8 +154,13 @@ async def _ask(plan: CallPlan, offer: str, connection: ConnectionSettings) -> Ht
 
 def _hang_up(plan: CallPlan, call_id: str, connection: ConnectionSettings) -> None:
     """Best effort: a call whose media ends is ended by the service too, only later."""
+    if plan.hang_up is None:
+        return
     short = msgspec.structs.replace(connection, connect_timeout_s=connection.close_timeout_s)
     try:
-        post(hangup_url(plan.base_url, call_id), plan.headers, b"", short)
+        answer = post(hangup_url(plan.base_url, call_id), plan.hang_up, b"", short)
     except ProviderError as error:
         _log.info("hanging up was not heard: %s", type(error).__name__)
+        return
+    if answer.status >= 400 and answer.status not in _OVER_ALREADY:
+        _log.warning("hanging up was refused: HTTP %d", answer.status)

@@ -126,12 +126,16 @@ class OpenAIModel:
 
         own, turns = self._own, self._speech.turn_detection
         ephemeral = credential is not None and credential.ephemeral
+        # A secret may ask for a call, but neither join nor end it. A server that wants no key wants none there either.
+        is_secret = self._credential is not None and self._credential.ephemeral
+        lasting = None if is_secret else self._headers(self._credential)
         plan = CallPlan(
             base_url=self._base_url,
             model=own.model,
             headers=self._headers(credential),
             unified=not ephemeral if own.webrtc_request == "auto" else own.webrtc_request == "unified",
-            sideband=self._headers(self._credential) if own.sideband else None,
+            hang_up=lasting,
+            sideband=lasting if own.sideband else None,
             bitrate_bps=own.opus_bitrate_bps,
             ice_servers=self._ice_servers,
             kept_silence_ms=UserInput.silence_that_ends_a_turn_ms(turns),

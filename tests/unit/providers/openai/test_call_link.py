@@ -46,6 +46,10 @@ def test_the_call_id_is_the_last_part_of_the_location(location: str, call_id: st
 
 def test_a_plan_shows_no_key() -> None:
     plan = CallPlan(
-        base_url="https://api.openai.com/v1", model="m", headers={"Authorization": "Bearer sk-1"}, unified=True
+        base_url="https://api.openai.com/v1",
+        model="m",
+        headers={"Authorization": "Bearer sk-1"},
+        hang_up={"Authorization": "Bearer sk-1"},
+        unified=True,
     )
     assert "sk-1" not in repr(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +15,9 @@ import pytest
 from providers.contract import HistoryItem, ModelSession, SessionStart, TurnComplete
 from providers.emulators.openai import OpenAIEmulator
 from providers.errors import ProviderRejected, SettingRefused
+from providers.http_post import HttpAnswer, post
+from providers.openai.auth import read_client_secret, secret_request
+from providers.openai.endpoint import secret_url
 from providers.openai.model import OpenAIModel
 from providers.openai.settings import OpenAISettings
 from providers.scripted.scenario import Pace, Scenario, Tone
@@ -63,6 +66,40 @@ async def test_every_form_of_a_call_talks_and_ends(own: dict[str, Any]) -> None:
         assert "session.update" in kinds and "input_audio_buffer.append" not in kinds
         await session.close()
         await until(lambda: not emulator.live)
+
+
+@pytest.mark.parametrize(
+    ("own", "by_key"),
+    [({}, True), ({"auth": "client_secret"}, True), ({}, False)],
+    ids=["key", "secret that we minted", "secret of the environment"],
+)
+async def test_a_call_is_hung_up_with_the_api_key_and_without_one_not_at_all(
+    own: dict[str, Any], by_key: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[tuple[str, str, int]] = []
+
+    def watched(url: str, headers: Mapping[str, str], body: bytes, connection: ConnectionSettings) -> HttpAnswer:
+        answer = post(url, headers, body, connection)
+        posted.append((url.rpartition("/")[2], headers["Authorization"], answer.status))
+        return answer
+
+    monkeypatch.setattr("providers.openai.call_link.post", watched)
+    async with nothing_left(within_s=4), OpenAIEmulator(SCENE, keys=[KEY]) as emulator:
+        key = KEY if by_key else await minted(emulator)
+        session = await model_for(emulator, key, **own).connect()
+        await session.close()
+        await until(lambda: not emulator.live)
+        call, *ends = posted
+        assert call[0] == "calls" and call[1].startswith("Bearer ek_" if own or not by_key else f"Bearer {KEY}")
+        assert ends == ([("hangup", f"Bearer {KEY}", 200)] if by_key else [])
+        assert emulator.connections[0].left_by_client, "a goodbye was heard all the same"
+
+
+async def minted(emulator: OpenAIEmulator) -> str:
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    body = secret_request("gpt-realtime-2.1", 60)
+    answer = await asyncio.to_thread(post, secret_url(emulator.api_url), headers, body, ConnectionSettings())
+    return read_client_secret(answer.status, answer.body).bearer().removeprefix("Bearer ")
 
 
 async def spoken_without_a_stall() -> Int16Array:
