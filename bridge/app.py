@@ -87,6 +87,9 @@ def model_problems(config: Config, environ: Mapping[str, str], serves: Collectio
         if not can.video:
             mend = f"{can.model} ({provider.name}) takes no images: choose another model, or empty it"
             blind.append(ConfigError("video.sources", ", ".join(config.video.sources), mend))
+        elif can.max_image_bytes is not None and config.video.max_bytes > can.max_image_bytes:
+            mend = f"{can.model} ({provider.name}) takes images of {can.max_image_bytes} bytes at most: lower it"
+            blind.append(ConfigError("video.max_bytes", config.video.max_bytes, mend))
         elif (problem := pillow_problem()) is not None:
             blind.append(ConfigError("video.sources", ", ".join(config.video.sources), problem))
     return [

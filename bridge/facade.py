@@ -300,8 +300,8 @@ class RoomBridge:
         """Show the model stills of these (`camera`, `screen`) from now on and of no others; nothing: it sees nothing,
         and no video is received. `[video]` says how often.
 
-        Raises: `ConfigError` when the room carries no video, the model or a stand-in takes no images, or the extra
-        `video` is not installed; `ValueError` for another word. Nothing has changed then.
+        Raises: `ConfigError` when the room carries no video, the model or a stand-in takes no images or none of
+        `video.max_bytes`, or the extra `video` is not installed; `ValueError` for another word. Nothing has changed.
         """
         names = tuple(sources)
         chosen = [VideoSource(name) for name in names]
@@ -399,9 +399,14 @@ class RoomBridge:
                 "video.sources", wanted, f"a {self.room.capabilities.name} room carries no video: empty it"
             )
         for model in (self.model, *self.stand_ins):
-            if not model.capabilities.video:
-                mend = f"{model.capabilities.model} takes no images: choose another model, or empty it"
-                raise ConfigError("video.sources", wanted, mend)
+            can = model.capabilities
+            if not can.video:
+                raise ConfigError(
+                    "video.sources", wanted, f"{can.model} takes no images: choose another model, or empty it"
+                )
+            if can.max_image_bytes is not None and self.config.video.max_bytes > can.max_image_bytes:
+                mend = f"{can.model} takes images of {can.max_image_bytes} bytes at most: lower it"
+                raise ConfigError("video.max_bytes", self.config.video.max_bytes, mend)
         problem = pillow_problem()
         if problem is not None:
             raise ConfigError("video.sources", wanted, problem)

@@ -117,6 +117,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     speech: bool = True
     """False: the model answers in `TextChunk`s only."""
     video: bool = False
+    max_image_bytes: int | None = None
+    """Largest image that `send_image` takes; None: more than anybody sends."""
     text_input: bool = True
     tools: bool = True
     async_tools: bool = False

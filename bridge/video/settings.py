@@ -27,5 +27,5 @@ class VideoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     jpeg_quality: Annotated[int, Meta(ge=20, le=95)] = 75
     """Quality of the JPEG, as libjpeg counts it."""
     max_bytes: Annotated[int, Meta(ge=8_000, le=1_000_000)] = 150_000
-    """Largest still, bytes; one that comes out larger is encoded anew with less quality, then smaller. Over WebRTC
-    OpenAI takes messages of 256 KiB, base64 included: 190000 is the most there."""
+    """Largest still, bytes; one that comes out larger is encoded anew with less quality, then smaller. OpenAI
+    over WebRTC takes 195858 at most (195 kB): messages of 256 KiB, base64 included."""

@@ -21,6 +21,7 @@ from providers.signal.resample import RATES_HZ
 from providers.webrtc.ice import resolve
 
 __all__ = [
+    "MAX_CALL_IMAGE_BYTES",
     "MAX_CALL_MESSAGE_BYTES",
     "OpenAISettings",
     "PromptTemplate",
@@ -39,6 +40,8 @@ __all__ = [
 _OWN = "providers.openai"
 MAX_CALL_MESSAGE_BYTES = 262_144
 """One message over a data channel: the maximum that SCTP in WebRTC is sure to take."""
+MAX_CALL_IMAGE_BYTES = (MAX_CALL_MESSAGE_BYTES - 1_000) * 3 // 4
+"""In base64, with the message around it."""
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOOL_CHOICES = frozenset({"auto", "none", "required"})
 _SERVER_VAD_WORDS = ("threshold", "prefix_padding_ms", "silence_ms", "idle_timeout_ms")
@@ -463,6 +466,7 @@ def capabilities_of(speech: SpeechSettings, own: OpenAISettings, environ: Mappin
         output_format=own.output_audio_format(),
         speech=spoken,
         video=facts.images,
+        max_image_bytes=MAX_CALL_IMAGE_BYTES if own.transport == "webrtc" and not own.sideband else None,
         async_tools=True,
         truncation=truncation if spoken else Truncation.NONE,
         # There is no resumption: a session that is lost is begun anew, with its history as text items.

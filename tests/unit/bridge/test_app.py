@@ -20,7 +20,7 @@ from bridge.core.words import EndReason
 from bridge.lanes.telemetry import Snapshot
 from bridge.transports.contract import TransportListener
 from bridge.transports.loopback import LoopbackRoom
-from providers.contract import SessionStart
+from providers.contract import SessionStart, SpeechModel
 from providers.signal.formats import PCM16_24K
 from tests.fakes.hand_model import HandModel, HandSession
 
@@ -208,6 +208,20 @@ def test_video_for_a_model_that_takes_no_images_is_refused() -> None:
     assert make_model(config, keys)
     with pytest.raises(ConfigError, match=r"video\.sources"):
         make_stand_ins(config, keys)
+
+
+def test_stills_larger_than_the_model_takes_are_refused() -> None:
+    keys = {"OPENAI_API_KEY": "sk-1"}
+
+    def openai(max_bytes: int, **own: object) -> SpeechModel:
+        video = {"sources": ["camera"], "max_bytes": max_bytes}
+        return make_model(read({"provider": "openai", "video": video, "providers": {"openai": own}}, {}), keys)
+
+    with pytest.raises(ConfigError, match=r"video\.max_bytes = 195859: \S+ \(openai\) takes images of 195858 bytes"):
+        openai(195_859, transport="webrtc")
+    for own in ({"transport": "webrtc", "sideband": True}, {}):
+        assert openai(195_859, **own).capabilities.max_image_bytes is None
+    assert openai(195_858, transport="webrtc").capabilities.max_image_bytes == 195_858
 
 
 @pytest.mark.parametrize(

@@ -634,6 +634,9 @@ def test_video_for_a_model_or_a_stand_in_without_eyes_is_refused_before_the_call
         RoomBridge(room, blind, SHOWN)
     with pytest.raises(ConfigError, match=r"video\.sources"):
         RoomBridge(room, HandModel(SEES), SHOWN, stand_ins=[blind])
+    near_sighted = HandModel(msgspec.structs.replace(SEES, max_image_bytes=149_999))
+    with pytest.raises(ConfigError, match=r"video\.max_bytes = 150000: hand-1 takes images of 149999 bytes at most"):
+        RoomBridge(room, HandModel(SEES), SHOWN, stand_ins=[near_sighted])
     bridge = RoomBridge(room, blind)
     with pytest.raises(ConfigError, match=r"video\.sources"):
         bridge.watch(["camera"])

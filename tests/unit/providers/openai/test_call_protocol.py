@@ -22,7 +22,7 @@ from providers.contract import (
 from providers.errors import NeedsNewSession, ProviderUnavailable, SettingRefused
 from providers.openai.call_protocol import OpenAICallProtocol
 from providers.openai.settings import OpenAISettings
-from providers.openai.setup import capabilities_of
+from providers.openai.setup import MAX_CALL_MESSAGE_BYTES, capabilities_of
 from providers.settings import SpeechSettings
 from providers.signal.formats import PCM16_16K, PCM16_24K
 from tests.fakes.openai_types import check_client_frame
@@ -201,6 +201,15 @@ def test_what_does_not_fit_into_a_message_is_refused_with_the_mend() -> None:
     free = WebRtcCall(max_message_bytes=None)
     free.core.send_image(bytes(200_000), "image/jpeg")
     assert free.sent_types() == ["conversation.item.create"]
+
+
+def test_the_largest_image_that_the_capabilities_name_fits_into_a_message() -> None:
+    call = WebRtcCall()
+    largest = call.core.capabilities.max_image_bytes
+    assert largest is not None
+    call.core.send_image(bytes(largest), "image/jpeg")
+    [frame] = call.core.outgoing()
+    assert 260_000 < len(frame) <= MAX_CALL_MESSAGE_BYTES
 
 
 def test_a_result_that_does_not_fit_is_answered_all_the_same() -> None:
