@@ -28,7 +28,7 @@ ANSWER = "Tomorrow will be mostly sunny, with a light wind from the west."
 QUESTION_TURN = TurnScript(turn=1, answer=Wav(file=str(DATA / "answer.wav"), transcript=ANSWER))
 WORDS = [f"w{n:02}" for n in range(24)]
 LONG = Marker(duration_ms=12_000, seed=7, transcript=" ".join(WORDS))
-LEAD_S = 4.0
+LEAD_S = 6.0
 """Silence before the microphone's speech: it plays from when it is opened, a second or two before the call stands."""
 
 
