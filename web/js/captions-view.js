@@ -21,8 +21,13 @@ export class CaptionsView {
     this._latest.addEventListener("click", () => this._toEnd());
   }
 
+  /** Another call begins; what was said before stays. */
+  begin() {
+    this.book.begin();
+  }
+
   caption(caption) {
-    const wasFinal = this._lineOf(caption)?.final ?? false;
+    const wasFinal = this.book.lineOf(caption.segment)?.final ?? false;
     const change = this.book.apply(caption, performance.now());
     if (!change) return;
     this._show(change);
@@ -41,10 +46,6 @@ export class CaptionsView {
 
   note(text) {
     this._show(this.book.note(text, performance.now()));
-  }
-
-  _lineOf(caption) {
-    return this.book.lines.find((line) => line.kind === "caption" && line.segment === caption.segment);
   }
 
   _show({ line, added, before }) {

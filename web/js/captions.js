@@ -14,7 +14,18 @@ export class CaptionBook {
     this.dropped = 0;
     this._limit = limit;
     this._next = 1;
+    this._during = 0;
     this._userSpokeAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Another call begins: it may give its segments and tool calls names that the one before had. */
+  begin() {
+    this._during += 1;
+  }
+
+  /** The line of a segment of this call, if there is one. */
+  lineOf(segment) {
+    return this.lines.find((one) => one.kind === "caption" && one.during === this._during && one.segment === segment);
   }
 
   /** Our own microphone was loud at `now` (ms). */
@@ -28,12 +39,12 @@ export class CaptionBook {
    *   a new one stands before, null for the end. Null when there is nothing to show.
    */
   apply(caption, now) {
-    let line = this.lines.find((one) => one.kind === "caption" && one.segment === caption.segment);
+    let line = this.lineOf(caption.segment);
     const added = line === undefined;
     if (added) {
       // An end without a beginning, such as of a reply that was cut before it sounded, shows nothing.
       if (!caption.text.trim()) return null;
-      line = { id: this._next++, kind: "caption", segment: caption.segment, speaker: caption.speaker, text: "", final: false, interrupted: false, since: now };
+      line = { id: this._next++, during: this._during, kind: "caption", segment: caption.segment, speaker: caption.speaker, text: "", final: false, interrupted: false, since: now };
     }
     line.text = caption.append ? line.text + caption.text : caption.text || line.text;
     line.final = Boolean(caption.final);
@@ -55,9 +66,9 @@ export class CaptionBook {
 
   /** A tool call {call_id, name, state, ms}, shown where it happened and changed in place. */
   tool(tool, now) {
-    let line = this.lines.find((one) => one.kind === "tool" && one.call === tool.call_id);
+    let line = this.lines.find((one) => one.kind === "tool" && one.during === this._during && one.call === tool.call_id);
     const added = line === undefined;
-    if (added) line = { id: this._next++, kind: "tool", call: tool.call_id, speaker: AGENT, text: tool.name, final: false, interrupted: false, since: now };
+    if (added) line = { id: this._next++, during: this._during, kind: "tool", call: tool.call_id, speaker: AGENT, text: tool.name, final: false, interrupted: false, since: now };
     line.text = tool.name || line.text;
     line.state = tool.state;
     line.ms = tool.ms ?? null;
@@ -67,7 +78,7 @@ export class CaptionBook {
   }
 
   _append(fields) {
-    const line = { id: this._next++, ...fields };
+    const line = { id: this._next++, during: this._during, ...fields };
     this._insert(line, null);
     return { line, added: true, before: null };
   }

@@ -144,6 +144,8 @@ class Page {
     };
     const call = this.lobby.path === "livekit" ? new LiveKitCall(options) : new DirectCall(options);
     this.call = call;
+    this.captions.begin();
+    this.timeline.begin();
     call.on("joined", (facts) => this.onJoined(facts));
     call.on("state", (state) => {
       this.agentState = state;

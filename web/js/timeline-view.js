@@ -30,7 +30,8 @@ export class TimelineView {
     this._draw();
   }
 
-  clear() {
+  /** Another call begins, and counts its turns anew. */
+  begin() {
     this.book = new TurnBook();
     this._draw();
   }

@@ -92,3 +92,13 @@ test("full, the oldest lines go and are counted", () => {
   assert.deepEqual(texts(book), ["line 3", "line 4", "line 5"]);
   assert.equal(book.dropped, 2);
 });
+
+test("another call may name its segments and tool calls as the one before did", () => {
+  const book = new CaptionBook();
+  for (const words of ["First.", "Second."]) {
+    book.begin();
+    book.apply(agent("agent-1-1", words, { final: true }), 0);
+    book.tool({ call_id: "1", name: "clock", state: "answered", ms: 5 }, 0);
+  }
+  assert.deepEqual(texts(book), ["First.", "clock", "Second.", "clock"]);
+});
