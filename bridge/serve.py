@@ -166,7 +166,7 @@ class Serving:
         self.choices: Sequence[Choice] = choices(config, environ, self._serves)
         self.direct = find_spec("aiortc") is not None
         self._sources = config.video.sources
-        self.video = any(choice.video for choice in self.choices)
+        self.video_sources: Sequence[str] = self._sources if any(choice.video for choice in self.choices) else ()
         self._servers = ice_servers(config, environ)
         self.ice_servers: Sequence[Mapping[str, Any]] = [_for_browsers(server) for server in self._servers]
         self.livekit = all(environ.get(name, "").strip() for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"))
@@ -177,7 +177,9 @@ class Serving:
         folder = find_web() if settings.page else None
         self._has_page = folder is not None
         urls = tuple(dict.fromkeys((config.livekit.url, self._livekit_url))) if self.livekit else ()
-        self.server = ApiServer(desk, settings, Pages(folder), livekit_urls=urls)
+        pages = Pages(folder)
+        self.livekit_client = pages.livekit_client
+        self.server = ApiServer(desk, settings, pages, livekit_urls=urls)
         self._grown = GrownCounters("serve")
 
     @property

@@ -96,7 +96,14 @@ class CallMaker(Protocol):
         ...
 
     @property
-    def video(self) -> bool: ...
+    def livekit_client(self) -> bool:
+        """The page has what it needs to join rooms."""
+        ...
+
+    @property
+    def video_sources(self) -> Sequence[str]:
+        """What of a caller some model here may be shown; see `Choice.video`."""
+        ...
 
     def check_offer(self, offer_sdp: str) -> None:
         """Raises: ValueError for an offer that no call can be made of. Cheap."""
@@ -182,8 +189,9 @@ class CallDesk:
             "default": maker.default,
             "direct": maker.direct,
             "livekit": maker.livekit,
+            "livekit_client": maker.livekit_client,
             "ice_servers": list(maker.ice_servers),
-            "video": maker.video,
+            "video_sources": list(maker.video_sources),
         }
 
     def health(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.e2e.browser import browser_with, new_page, overflowing, serious_findi
 from tests.e2e.page_calls import ServedPage, microphone, served_page
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -185,6 +185,21 @@ async def test_without_a_livekit_server_the_direct_call_is_offered(browser: Brow
         assert await page.is_disabled("input[name=path][value=livekit]")
         assert await page.is_checked("input[name=path][value=direct]")
         assert "No LiveKit server here" in await page.inner_text("#path-hint")
+
+
+async def test_without_livekits_client_the_page_says_so_before_the_call(server: LocalServer, browser: Browser) -> None:
+    async with opened(server, browser) as (_, page):
+
+        async def without_client(route: Route) -> None:
+            config = await (await route.fetch()).json()
+            assert config["livekit"] and config["livekit_client"]
+            await route.fulfill(json={**config, "livekit_client": False})
+
+        await page.route("**/api/config", without_client)
+        await page.reload()
+        await page.wait_for_selector("#talk:not([disabled])")
+        assert await page.is_disabled("input[name=path][value=livekit]")
+        assert "make page" in await page.inner_text("#path-hint")
 
 
 async def test_a_bridge_that_is_full_says_so_and_takes_the_call_later(browser: Browser) -> None:

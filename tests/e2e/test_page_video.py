@@ -65,3 +65,30 @@ async def test_without_video_the_page_offers_no_camera(path: str, server: LocalS
         await page.click("#talk")
         await page.wait_for_selector("body[data-call=live]", timeout=20_000)
         assert await page.is_hidden("#camera") and await page.is_hidden("#screen")
+
+
+async def test_what_the_model_may_not_see_is_not_offered(tmp_path: Path) -> None:
+    async with (
+        served_page(None, video=VideoSettings(sources=("screen",))) as served,
+        browser_with(microphone(tmp_path / "mic.wav", 30.0)) as browser,
+        new_page(browser, served.address) as page,
+    ):
+        await page.click("#talk")
+        await page.wait_for_selector("body[data-call=live]", timeout=20_000)
+        assert await page.is_hidden("#camera") and await page.is_visible("#screen")
+
+
+async def test_a_camera_pressed_twice_is_opened_once_and_closed_with_the_call(tmp_path: Path) -> None:
+    async with (
+        served_page(None, video=SEES) as served,
+        browser_with(microphone(tmp_path / "mic.wav", 30.0)) as browser,
+        new_page(browser, served.address) as page,
+    ):
+        await page.click("#talk")
+        await page.wait_for_selector("body[data-call=live]", timeout=20_000)
+        await page.evaluate("() => { const { camera } = window; camera.click(); camera.click(); }")
+        await page.wait_for_selector("#camera[aria-pressed=true]")
+        assert await page.evaluate("__opened.tracks.filter(track => track.kind === 'video').length") == 1
+        await page.click("#hang-up")
+        await page.wait_for_selector("body[data-call=none]")
+        assert await page.evaluate("__opened.tracks.every(track => track.readyState === 'ended')")

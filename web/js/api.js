@@ -16,7 +16,7 @@ export class Api {
     return this._token !== "";
   }
 
-  /** What may be chosen: {providers, default, direct, livekit, ice_servers, video}. */
+  /** What may be chosen: {providers, default, direct, livekit, livekit_client, ice_servers, video_sources}. */
   async config() {
     return (await this._ask("GET", "api/config", { token: this._token })).json();
   }

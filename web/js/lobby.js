@@ -47,7 +47,7 @@ export class Lobby {
   fill(config) {
     this._config = config;
     this._fillProviders(config.providers, config.default);
-    const open = { direct: config.direct, livekit: config.livekit };
+    const open = { direct: config.direct, livekit: config.livekit && config.livekit_client };
     const wanted = this._prefs.get("path");
     for (const radio of this._paths()) radio.disabled = !open[radio.value];
     byId("paths").hidden = false;
@@ -74,13 +74,18 @@ export class Lobby {
 
   _explainPath() {
     const { path } = this;
-    const missing = this._config && !this._config.livekit ? " No LiveKit server here, so calls are direct." : "";
-    byId("path-hint").textContent = (PATH_HINTS[path] ?? "") + missing;
+    byId("path-hint").textContent = [PATH_HINTS[path], this._config && whyNoRooms(this._config)].filter(Boolean).join(" ");
   }
 
   _paths() {
     return document.querySelectorAll("input[name=path]");
   }
+}
+
+/** Why only direct calls can be chosen, or nothing. */
+function whyNoRooms(config) {
+  if (!config.livekit) return "No LiveKit server here, so calls are direct.";
+  return config.livekit_client ? "" : "The LiveKit client is not installed here (make page), so calls are direct.";
 }
 
 /** "offline: repeats what it hears" as a heading and its explanation. */

@@ -169,8 +169,9 @@ class Page {
     document.body.dataset.call = "live";
     byId("lobby").hidden = true;
     byId("in-call").hidden = byId("controls").hidden = false;
-    byId("camera").hidden = !video;
-    byId("screen").hidden = byId("camera").hidden || !navigator.mediaDevices?.getDisplayMedia;
+    const shares = (kind) => video && this.config.video_sources.includes(kind);
+    byId("camera").hidden = !shares("camera");
+    byId("screen").hidden = !shares("screen") || !navigator.mediaDevices?.getDisplayMedia;
     byId("voice-agent-name").textContent = this.lobby.title || model || "Model";
     byId("say-text").disabled = byId("say-send").disabled = false;
     if (this.stage.state === "connecting") this.stage.show("idle");

@@ -12,13 +12,23 @@ export class Sharing {
     this._kind = "";
     this._track = null;
     this._call = null;
+    this._changes = false;
   }
 
-  /** Switch this kind on, or off if it is on. Throws a `Problem`. */
+  /**
+   * Switch this kind on, or off if it is on. Throws a `Problem`. While the browser asks which camera or screen, further
+   * presses do nothing: the second track would take the place of the first, and nobody would ever stop that one.
+   */
   async toggle(kind, call) {
-    const was = this._kind;
-    await this.stop();
-    if (was !== kind) await this._start(kind, call);
+    if (this._changes) return;
+    this._changes = true;
+    try {
+      const was = this._kind;
+      await this.stop();
+      if (was !== kind) await this._start(kind, call);
+    } finally {
+      this._changes = false;
+    }
   }
 
   async stop() {
@@ -34,6 +44,7 @@ export class Sharing {
 
   async _start(kind, call) {
     const track = await ask(kind);
+    if (call.ended) return track.stop(); // hung up while the browser asked
     track.contentHint = kind === "screen" ? "detail" : "motion";
     track.addEventListener("ended", () => {
       if (this._track === track) void this.stop();

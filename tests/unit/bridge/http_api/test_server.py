@@ -58,7 +58,8 @@ class FakeMaker:
         self.stopping = False
         self.direct = self.livekit = True
         self.ice_servers: list[Mapping[str, Any]] = [{"urls": ["stun:stun.example.com"]}]
-        self.video = False
+        self.livekit_client = True
+        self.video_sources: list[str] = ["screen"]
         self.answers: str | Exception = "v=0\r\nour answer"
         self.calls: dict[str, FakeCall] = {}
         self.callers: list[Caller] = []
@@ -154,7 +155,8 @@ async def test_the_configuration_is_for_whoever_holds_the_pages_token() -> None:
             "direct": True,
             "livekit": True,
             "ice_servers": [{"urls": ["stun:stun.example.com"]}],
-            "video": False,
+            "livekit_client": True,
+            "video_sources": ["screen"],
         }
 
 
@@ -206,6 +208,9 @@ async def test_an_offer_that_cannot_be_used_costs_nothing() -> None:
         served.maker.answers = RuntimeError("a bug")
         status, body, _ = await served.call()
         assert (status, body["error"]["code"], "bug" in str(body)) == (500, "internal", False)
+        served.maker.answers = OSError("no address to listen on: tried 192.0.2.7")
+        status, body, _ = await served.call()
+        assert (status, body["error"]["code"], "192.0.2.7" in str(body)) == (502, "not_begun", False)
         served.maker.answers = "v=0"
         status, _, _ = await served.call()
         assert status == 201, "nothing of the failed ones is still charged"
