@@ -8,8 +8,8 @@ const CHANNEL = "roombridge";
 const FAILED = { provider_failed: "provider_failed", failed: "call_failed" };
 const GATHER_MS = 2_000;
 const CONNECT_MS = 12_000;
-const SHAKY_MS = 12_000;
 /** How long a connection may be away before we give it up; the bridge gives up by itself, and sooner. */
+const SHAKY_MS = 12_000;
 const WAITING_LIMIT = 64;
 
 export class DirectCall extends Call {

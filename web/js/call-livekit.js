@@ -27,6 +27,7 @@ export class LiveKitCall extends Call {
     this._microphone = null;
     this._shared = null;
     this._agent = null;
+    this._agentAudio = null;
     this._identity = "";
     this._events = Promise.resolve();
   }

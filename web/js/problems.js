@@ -124,7 +124,7 @@ export class Problem extends Error {
 
 /** What to show for any error. */
 export function explain(error) {
-  const known = PROBLEMS[error?.code];
+  const known = Object.hasOwn(PROBLEMS, error?.code ?? "") ? PROBLEMS[error.code] : null;
   if (known) {
     return { code: error.code, title: known.title, mend: error.mend || known.mend, actions: known.actions };
   }
@@ -153,11 +153,10 @@ export function microphoneProblem(error) {
 export function serverProblem({ status, code = "", message = "", mend = "" }) {
   if (status === 0) return new Problem("unreachable");
   if (code === "no_livekit") return new Problem("no_livekit", { mend });
-  if (status === 401 || status === 403) return new Problem("token_refused");
+  if (status === 401) return new Problem("token_refused");
   if (status === 503) return new Problem("full", { mend });
   if (status === 429) return new Problem("too_fast", { mend });
-  const problem = new Problem(code || `http_${status}`, { detail: message || `The bridge answered ${status}`, mend });
-  return problem;
+  return new Problem(code || `http_${status}`, { detail: message || `The bridge answered ${status}`, mend });
 }
 
 /** How a call's end is told, by the server's word for it. */
@@ -170,7 +169,7 @@ export function endWords(reason) {
     agent_left: "The model left the room.",
     lost: "The connection was lost.",
   };
-  return words[reason] ?? "The call is over.";
+  return Object.hasOwn(words, reason) ? words[reason] : "The call is over.";
 }
 
 function sentenceOf(text) {

@@ -40,6 +40,8 @@ test("every refusal of the server says what to do", () => {
   assert.equal(explain(serverProblem(codes.full)).mend, "Try again in 20 s.");
   const other = explain(serverProblem({ status: 400, code: "bad_offer", message: "no audio in it", mend: "add audio" }));
   assert.deepEqual([other.title, other.mend], ["No audio in it", "add audio"]);
+  const refused = explain(serverProblem({ status: 403, code: "origin_refused", message: "not that page", mend: "add it" }));
+  assert.deepEqual([refused.title, refused.mend], ["Not that page", "add it"], "another token would not help");
 });
 
 test("a microphone that cannot be had is told apart from one that is forbidden", () => {
@@ -52,6 +54,10 @@ test("an error that nobody foresaw still says something", () => {
   assert.equal(explain(new TypeError("x is not a function")).title, "X is not a function");
   assert.equal(explain(undefined).title, "Something went wrong");
   assert.equal(endWords("something_new"), "The call is over.");
+  for (const odd of ["constructor", "toString", "__proto__"]) {
+    assert.deepEqual(explain(new Problem(odd, { detail: "odd" })).actions, ["again"]);
+    assert.equal(endWords(odd), "The call is over.");
+  }
 });
 
 test("single keys rest while somebody types, Escape does not", () => {
