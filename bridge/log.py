@@ -15,8 +15,15 @@ __all__ = ["JsonLines", "KeyValueLines", "OncePerMinute", "Redactor", "secrets_o
 _SECRET_NAME = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$")
 _SHORTEST = 6
 """Shorter values ("secret", "dev") are words of the language: blotting them out would eat the log."""
-_CHATTY = {"websockets": logging.INFO, "asyncio": logging.INFO, "livekit": logging.WARNING}
-"""Libraries and the least that is heard of them: below INFO they log whole messages, speech included."""
+_CHATTY = {
+    "aioice": logging.WARNING,
+    "aiortc": logging.WARNING,
+    "asyncio": logging.INFO,
+    "livekit": logging.WARNING,
+    "websockets": logging.INFO,
+}
+"""Libraries and the least that is heard of them: below INFO they log whole messages, speech included, and aioice at INFO
+a dozen lines a call, with the caller's addresses."""
 _CHANGING = re.compile(r"[0-9]+|[A-Z]{2}_\w+")
 _ALIKE, _QUIET_S, _KINDS = 80, 60.0, 256
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|((?:access_token|[?&]key)=)[^&\s\"']+|(Bearer|Token) [\w.~+/=-]{8,}")

@@ -89,6 +89,12 @@ def test_socket_libraries_never_log_their_messages() -> None:
     assert logging.getLogger("bridge.lanes").isEnabledFor(logging.DEBUG)
 
 
+def test_the_addresses_of_callers_are_in_no_ordinary_log() -> None:
+    start_logging("info", "text", {}, io.StringIO())
+    assert not logging.getLogger("aioice.ice").isEnabledFor(logging.INFO)
+    assert logging.getLogger("aioice.ice").isEnabledFor(logging.WARNING)
+
+
 def test_a_secret_whose_variable_does_not_say_so_is_blotted_out_when_named() -> None:
     stream = io.StringIO()
     start_logging("info", "text", {"BAKERY": "hush-hush-hush"}, stream, named={"BAKERY"})
