@@ -50,7 +50,7 @@ class DirectCall(Transport, Protocol):
     """A transport that answers an offer, as the desk sees it."""
 
     async def answer(self, offer_sdp: str) -> str:
-        """Raises: ValueError for an offer that no call can be made of."""
+        """Raises: ValueError for an offer that no call can be made of, OSError where no address can be listened on."""
         ...
 
     def hang_up(self) -> None:
@@ -251,7 +251,7 @@ class CallDesk:
             self.stats.failed += not isinstance(error, Refused)
             if isinstance(error, TimeoutError):
                 raise Refused(503, "busy", "no answer in time", "try again", retry_after_s=_BUSY_S) from None
-            if isinstance(error, BridgeError):
+            if isinstance(error, BridgeError | OSError):  # OSError: none of webrtc.addresses is this machine's
                 log.warning("call not begun call=%s: %s", call, error)
                 raise Refused(502, "not_begun", "the call could not be begun", "see the log of the server") from None
             raise
