@@ -22,8 +22,8 @@ _CHATTY = {
     "livekit": logging.WARNING,
     "websockets": logging.INFO,
 }
-"""Libraries and the least that is heard of them: below INFO they log whole messages, speech included, and aioice at INFO
-a dozen lines a call, with the caller's addresses."""
+"""Libraries and the least that is heard of them: below INFO they log whole messages, speech included, and aioice at
+INFO a dozen lines a call, with the caller's addresses."""
 _CHANGING = re.compile(r"[0-9]+|[A-Z]{2}_\w+")
 _ALIKE, _QUIET_S, _KINDS = 80, 60.0, 256
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|((?:access_token|[?&]key)=)[^&\s\"']+|(Bearer|Token) [\w.~+/=-]{8,}")

@@ -28,8 +28,8 @@ __all__ = ["main"]
 _HEARD_RATE_HZ = 48_000
 _PIECE_MS = 100
 _BITRATE_BPS = 96_000
-_FRAMES_PER_S = 15
 """Well above what speech needs: what is compared after two encodings should differ by the bridge, not by Opus."""
+_FRAMES_PER_S = 15
 
 
 class _Recording:

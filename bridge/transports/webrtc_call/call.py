@@ -51,6 +51,7 @@ _TAIL_MS = 250
 _GOODBYE_S = 0.1
 """For the last message to leave: closing the channel takes back what is still in it."""
 _EARLY_S = 5.0
+_EARLY_EVENTS = 64
 _COMPLAIN_EVERY_S = 1.0
 _HEAVY = ("providers.webrtc.seam", "providers.webrtc.opus")
 _TRACK = "direct"
@@ -70,8 +71,8 @@ class WebRtcCall:
     """One caller. `answer` his offer, then give this to a `RoomBridge` as its room. One object is one call.
 
     Bounded: speech that waits to be sent (`queue_ms`, the oldest goes), messages that wait for the data channel or in
-    it (new ones go), what is heard before `open` (5 s, the oldest goes), the caller's messages (`messages_per_s`); all
-    counted.
+    it (new ones go), what is heard and told before `open` (5 s, the oldest goes; 64 events, new ones go), the caller's
+    messages (`messages_per_s`); all counted.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class WebRtcCall:
         self._chat_cut = 0
         self._chat_refused = 0
         self._early_cut = 0
+        self._early_refused = 0
         self._last_counters: dict[str, int] = {}
         self._capabilities = TransportCapabilities(
             name="webrtc",
@@ -293,6 +295,7 @@ class WebRtcCall:
             "chat_cut": self._chat_cut,
             "chat_refused": self._chat_refused,
             "early_audio_cut_ms": self._early_cut,
+            "early_events_refused": self._early_refused,
             "packets_received": stats.packets_received,
             "packets_bad": stats.bad_packets,
             "packets_lost": jitter.lost,
@@ -399,8 +402,10 @@ class WebRtcCall:
             return
         if self._listener is not None:
             self._listener.on_event(event)
-        elif len(self._early) < 64:
+        elif len(self._early) < _EARLY_EVENTS:
             self._early.append(event)
+        else:
+            self._early_refused += 1
 
     def _leave(self, reason: EndReason, detail: str) -> None:
         """The caller has gone. Told once."""

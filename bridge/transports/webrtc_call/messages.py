@@ -29,7 +29,6 @@ __all__ = [
     "ended_message",
     "error_message",
     "hello_message",
-    "object_message",
     "state_message",
 ]
 
@@ -126,11 +125,6 @@ def caption_message(caption: Caption) -> str:
             "interrupted": caption.interrupted,
         }
     )
-
-
-def object_message(value: Mapping[str, Any]) -> str:
-    """Any other object that has its `type` in it already."""
-    return _json(value)
 
 
 def error_message(code: str, message: str) -> str:

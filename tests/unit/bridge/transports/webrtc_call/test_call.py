@@ -132,6 +132,16 @@ async def test_what_is_kept_before_it_is_opened_is_bounded() -> None:
     assert call.counters()["early_audio_cut_ms"] == 1_000
 
 
+async def test_what_is_told_before_it_is_opened_is_bounded() -> None:
+    call, listener = await answered(), Listener()
+    call.peer_connected()
+    for number in range(64):
+        call._tell(TextReceived(ADA, str(number)))
+    await call.open(listener)
+    assert [event.text for event in listener.events if isinstance(event, TextReceived)] == [str(n) for n in range(61)]
+    assert call.counters()["early_events_refused"] == 3
+
+
 async def test_who_is_muted_is_told_once_and_not_heard() -> None:
     call, _, listener = await called()
     for muted in (True, True, False, False):
