@@ -165,13 +165,13 @@ async def test_with_video_off_it_is_refused_in_the_answer() -> None:
 async def test_a_model_without_eyes_is_chosen_all_the_same_and_shown_nothing() -> None:
     async with filmed(openai, ["camera"], serve={"providers": ["scripted"]}) as call:
         assert {choice.name: choice.video for choice in call.serving.choices} == {"openai": True, "scripted": False}
-        assert call.serving.video
+        assert list(call.serving.video_sources) == ["camera"]
         await call.call("scripted")
         assert (call.hello["provider"], call.hello["video"]) == ("scripted", False)
 
 
 async def test_a_stand_in_without_eyes_keeps_video_off() -> None:
     async with filmed(openai, ["camera"], failover=["scripted"], serve={"providers": ["scripted"]}) as call:
-        assert not call.serving.video
+        assert not call.serving.video_sources
         await call.call()
         assert call.hello["video"] is False
