@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.sessions.rollover import RolloverSettings
@@ -62,6 +62,7 @@ async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> N
         kept_call(models[0], retry=PATIENT, rollover=ROLLOVER, idle_s=idle_s) as call,
         asyncio.TaskGroup() as group,
     ):
+        await asyncio.sleep(1)
         for number, (what, seconds) in enumerate(events):
             befall(call, models, group, what, seconds, number)
             if what == "word":
@@ -114,7 +115,8 @@ def befall(
         case "wake":
             call.keeper.wake()
         case _ if what in REFUSALS:
-            models[number % 2].refuse_handles.append(REFUSALS[what])
+            for model in models:
+                model.refuse_handles.append(REFUSALS[what])
         case "gone":
             models[number % 2].refuse.append(GONE)
 
@@ -148,6 +150,11 @@ def check(call: KeptCall, models: list[Picky]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example([("handle", 4.0), ("go away", 10.0), ("wait", 15.0)], True, None)
+@example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
+@example([("handle", 4.0), ("too soon", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
+@example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], False, None)
+@example([("busy", 0.0), ("go away", 5.0), ("wait", 15.0)], False, 30.0)
 @given(EVENTS, st.booleans(), st.sampled_from([None, 30.0]))
 def test_one_leads_at_most_and_somebody_in_the_end(events: list[Event], resumes: bool, idle_s: float | None) -> None:
     with asyncio.Runner(loop_factory=FakeTimeLoop, debug=False) as runner:
