@@ -132,7 +132,7 @@ def test_services_that_are_named_exist() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", [])) <= SERVICES.keys()
         network = service.get("network_mode", "")
-        assert not network or network.removeprefix("service:") in SERVICES
+        assert network in ("", "host") or network.removeprefix("service:") in SERVICES
 
 
 def test_without_a_profile_nothing_needs_a_key() -> None:
@@ -164,9 +164,18 @@ def test_the_emulated_bridge_could_start() -> None:
     assert f":{port}/" in environment(SERVICES["emulated"])["OPENAI_BASE_URL"]
 
 
+def test_the_page_could_be_served_where_its_callers_reach_it() -> None:
+    page = SERVICES["page"]
+    done = CliRunner().invoke(main, ["check", "--offline", "--serve"], env=environment(page))
+    assert done.exit_code == 0, done.output
+    assert page["network_mode"] == "host", "no port of a direct call could be published"
+    port = re.search(r"--profile page up .* http://127\.0\.0\.1:(\d+)", (ROOT / "docker-compose.yml").read_text())
+    assert port and int(port[1]) == read({}, environment(page)).serve.port
+
+
 def test_both_sides_share_key_and_secret() -> None:
     keys = environment(SERVICES["livekit"])["LIVEKIT_KEYS"]
-    for name in ("bridge", "emulated"):
+    for name in ("bridge", "page", "emulated"):
         given = environment(SERVICES[name])
         assert keys == f"{given['LIVEKIT_API_KEY']}: {given['LIVEKIT_API_SECRET']}"
 
