@@ -172,11 +172,12 @@ def serve(host: str | None, port: int | None, config_file: Path | None, provider
     is being said be heard and ends; a second one ends at once.
     """
     from bridge.app import Process, run
-    from bridge.serve import Serving
+    from bridge.serve import Serving, nobody_may_call
 
-    serving = Serving(
-        _read(config_file, provider, serve={"host": host, "port": port}), os.environ, Process(), tell=click.echo
-    )
+    config = _read(config_file, provider, serve={"host": host, "port": port})
+    for problem in nobody_may_call(config, os.environ):
+        raise problem
+    serving = Serving(config, os.environ, Process(), tell=click.echo)
     run(serving.run, serving.stop)
     return 0
 
@@ -282,6 +283,8 @@ def token(
             raise ConfigError(option, value or "", "must not be empty")
     if room is None:
         _alone("--call and --page", {"--agent": agent or None})
+        if page:
+            _alone("--page", {"--identity": identity, "--name": name or None})
         click.echo(_call_token(identity or "", name, ttl_h) if call else _page_address(_read(config_file, None), ttl_h))
         return
     from bridge.transports.livekit_room.token import sign_agent, sign_participant
@@ -308,9 +311,11 @@ def _page_address(config: Config, ttl_h: float | None) -> str:
     from bridge.serve import page_address
 
     settings = config.serve
+    if not settings.port:
+        raise ConfigError("serve.port", 0, "is any free one, and nobody knows yet which: name the port")
     ttl_s = settings.page_ttl_s if ttl_h is None else ttl_h * 3600
     page = sign_page(_call_secret(), ttl_s=ttl_s, now=_wall_clock())
-    return page_address(f"http://{settings.host}:{settings.port}", page)
+    return page_address(settings.address(settings.port), page)
 
 
 def _call_secret() -> str:

@@ -24,7 +24,7 @@ from bridge.config import Config, load
 from bridge.core.errors import ConfigError
 from bridge.http_api.tokens import SECRET_VARIABLE
 from bridge.log import Redactor, secrets_of
-from bridge.serve import choices, serve_problems
+from bridge.serve import choices, nobody_may_call, serve_problems
 from bridge.transports.livekit_room.token import sign
 from providers.catalog import PROVIDERS
 from providers.errors import SettingRefused
@@ -219,6 +219,8 @@ def _check_serve(
     add = diagnosis.findings.append
     missing = [name for name in ("aiohttp", "aiortc") if find_spec(name) is None]
     problems = [problem for problem in serve_problems(config, environ) if problem.field not in missing]
+    if wanted:
+        problems += nobody_may_call(config, environ)
     diagnosis.problems += problems
     if missing:
         detail = f"{' and '.join(missing)} not installed: pip install 'roombridge[webrtc]'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ from bridge.http_api.desk import CallDesk, Choice, DirectCall, RoomAccess
 from bridge.http_api.pages import Pages, find_web
 from bridge.http_api.tokens import SECRET_VARIABLE, SHORTEST_SECRET, Caller, Tokens, sign_page
 from bridge.lanes.telemetry import Snapshot
+from bridge.transports.livekit_room.room import is_address
 from bridge.transports.livekit_room.token import sign_participant
 from bridge.transports.webrtc_call import WebRtcCall
 from bridge.transports.webrtc_call.call import check_offer
@@ -28,7 +30,7 @@ from providers.contract import SpeechModel
 from providers.webrtc.ice import resolve
 from providers.webrtc.settings import ResolvedIceServer
 
-__all__ = ["Serving", "call_secret", "choices", "page_address", "serve_problems"]
+__all__ = ["Serving", "call_secret", "choices", "nobody_may_call", "page_address", "serve_problems"]
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,14 @@ def serve_problems(config: Config, environ: Mapping[str, str]) -> list[ConfigErr
     for place, name in enumerate(config.serve.providers):
         if name not in PROVIDERS:
             found.append(ConfigError(f"serve.providers[{place}]", name, f"there is: {', '.join(PROVIDERS)}"))
+    if config.serve.livekit_url and not is_address(config.serve.livekit_url):
+        found.append(ConfigError("serve.livekit_url", config.serve.livekit_url, "give ws://HOST:PORT or wss://HOST"))
+    for place, address in enumerate(config.webrtc.addresses):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            mend = "give an IP address of this machine, or leave it out for all"
+            found.append(ConfigError(f"webrtc.addresses[{place}]", address, mend))
     try:
         ice_servers(config, environ)
     except ConfigError as problem:
@@ -113,6 +123,15 @@ def serve_problems(config: Config, environ: Mapping[str, str]) -> list[ConfigErr
     if find_spec("aiohttp") is None:
         found.append(ConfigError("aiohttp", "", f"not installed: {_MEND_EXTRA}"))
     return found
+
+
+def nobody_may_call(config: Config, environ: Mapping[str, str]) -> list[ConfigError]:
+    """What is wrong where the API is served alone by a command: with a secret that was made up nobody can sign a token.
+    An application may serve it so, for it can ask `Serving.address_with_token`."""
+    if config.serve.page or environ.get(SECRET_VARIABLE, "").strip():
+        return []
+    mend = "not set: without the page (serve.page) only its holders can call; make one with `openssl rand -hex 32`"
+    return [ConfigError(SECRET_VARIABLE, "", mend)]
 
 
 def ice_servers(config: Config, environ: Mapping[str, str]) -> tuple[ResolvedIceServer, ...]:

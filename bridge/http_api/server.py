@@ -45,8 +45,7 @@ class ApiServer:
     @property
     def address(self) -> str:
         """Where a browser on this machine finds it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._settings.host, self._settings.host)
-        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+        return self._settings.address(self.port)
 
     async def __aenter__(self) -> ApiServer:
         await self.start()

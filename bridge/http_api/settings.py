@@ -44,3 +44,8 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Calls that may be begun a second; twice as many at once."""
     offers_in_flight: Annotated[int, Meta(ge=1, le=100)] = 4
     """Offers answered at the same time."""
+
+    def address(self, port: int) -> str:
+        """Where a browser on this machine finds a server that listens on this port."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"

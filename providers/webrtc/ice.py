@@ -30,6 +30,8 @@ def resolve(servers: Sequence[IceServer], environment: Mapping[str, str]) -> tup
     """The servers with their secrets. Raises ValueError, naming the field, for a bad URL or a missing variable."""
     resolved = []
     for number, server in enumerate(servers):
+        if not server.urls:
+            raise ValueError(f"ice_servers[{number}].urls: name one at least: {_MEND}")  # browsers take no empty list
         for url in server.urls:
             if not _URL.fullmatch(url):
                 raise ValueError(f"ice_servers[{number}].urls = {url[:200]!r}: {_MEND}")

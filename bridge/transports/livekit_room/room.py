@@ -47,7 +47,7 @@ class LiveKitRoom:
         api_key: str | None = None,
         api_secret: str | None = None,
     ) -> None:
-        if not _is_address(settings.url):
+        if not is_address(settings.url):
             raise ConfigError("livekit.url", settings.url, "give ws://HOST:PORT or wss://HOST")
         self._claims: TokenClaims | None = None
         if token is not None:
@@ -184,7 +184,8 @@ def _as_granted(settings: LiveKitSettings, claims: TokenClaims) -> LiveKitSettin
     return settings if settings.room else msgspec.structs.replace(settings, room=room)
 
 
-def _is_address(url: str) -> bool:
+def is_address(url: str) -> bool:
+    """A LiveKit server may be there."""
     try:
         address = urlsplit(url)
         return address.scheme in ("ws", "wss", "http", "https") and bool(address.hostname) and address.port != 0

@@ -284,6 +284,8 @@ def test_the_page_has_an_address_with_its_token_in_the_fragment() -> None:
         (["--call", "--identity", "ada", "--ttl-h", "48"], CALLS, "a call token holds for a day at most"),
         (["--call", "--room", "a", "--identity", "ada"], CALLS, "give one of the three"),
         (["--page", "--agent"], CALLS, "means nothing with --call and --page"),
+        (["--page", "--identity", "ada"], CALLS, "--identity = 'ada': means nothing with --page"),
+        (["--page"], {**CALLS, "ROOMBRIDGE_SERVE__PORT": "0"}, "serve.port = 0: is any free one"),
         ([], CALLS, "give one of the three"),
     ],
 )
@@ -301,6 +303,8 @@ def test_serve_refuses_a_taken_port_a_short_secret_and_a_wrong_relay(tmp_path: P
     assert f"serve.port = {port}: is taken" in done.stderr
     done = run("serve", ROOMBRIDGE_CALL_SECRET="hunter2hunter2")
     assert (done.exit_code, "hunter2" in done.stderr) == (2, False)
+    done = run("serve", "--port", "0", ROOMBRIDGE_SERVE__PAGE="false")
+    assert done.exit_code == 2 and "ROOMBRIDGE_CALL_SECRET = '': not set" in done.stderr
     file = tmp_path / "relay.toml"
     file.write_text(
         '[[webrtc.ice_servers]]\nurls = ["turn:t.example.com"]\nusername = "u"\ncredential_env = "TURN_PW"\n'

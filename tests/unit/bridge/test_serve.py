@@ -13,7 +13,7 @@ from bridge.config import Config, read
 from bridge.core.errors import ConfigError
 from bridge.http_api.admission import Leg
 from bridge.http_api.tokens import Caller, Tokens
-from bridge.serve import Serving, call_secret, choices, config_of, ice_servers, serve_problems
+from bridge.serve import Serving, call_secret, choices, config_of, ice_servers, nobody_may_call, serve_problems
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEYS = {"OPENAI_API_KEY": "sk-1", "GOOGLE_API_KEY": "AIza-1"}
@@ -82,6 +82,7 @@ def test_everything_that_is_wrong_is_found_at_once() -> None:
     [
         ({"urls": ["http://turn.example.com"]}, "webrtc.ice_servers[0].urls", "http://turn.example.com"),
         ({"urls": ["turn:turn.example.com"]}, "webrtc.ice_servers[0]", ""),
+        ({"urls": []}, "webrtc.ice_servers[0].urls", ""),
     ],
 )
 def test_an_ice_server_that_is_wrong_is_named(server: dict[str, Any], field: str, value: str) -> None:
@@ -111,6 +112,37 @@ async def test_a_token_is_printed_only_where_nobody_could_make_one() -> None:
     assert address.startswith("http://127.0.0.1:")
     Tokens(SECRET).check_page(token, datetime.now(UTC).timestamp())
     assert "/api/calls" in serving(configured(serve={"page": False})).invitation()
+
+
+def test_an_api_that_nobody_could_call_is_found() -> None:
+    alone = configured(serve={"page": False})
+    (problem,) = nobody_may_call(alone, {"ROOMBRIDGE_CALL_SECRET": " "})
+    assert problem.field == "ROOMBRIDGE_CALL_SECRET"
+    assert not nobody_may_call(alone, {"ROOMBRIDGE_CALL_SECRET": SECRET}) and not nobody_may_call(configured(), {})
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"serve": {"livekit_url": "http://[::1"}}, "serve.livekit_url"),
+        ({"serve": {"livekit_url": "rooms.example.com"}}, "serve.livekit_url"),
+        ({"webrtc": {"addresses": ["192.0.2.7", "media.example.com"]}}, "webrtc.addresses[1]"),
+    ],
+)
+def test_an_address_that_is_none_is_found_before_anybody_calls(table: dict[str, Any], field: str) -> None:
+    (problem,) = serve_problems(configured(**table), {})
+    assert problem.field == field
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:81"), ("0.0.0.0", "http://127.0.0.1:81"), ("::", "http://[::1]:81"),
+        ("fd00::1", "http://[fd00::1]:81"), ("bridge.example.com", "http://bridge.example.com:81"),
+    ],
+)  # fmt: skip
+def test_the_address_is_one_that_a_browser_can_open(host: str, address: str) -> None:
+    assert configured(serve={"host": host}).serve.address(81) == address
 
 
 async def test_a_room_for_one_caller_ends_with_him() -> None:
