@@ -54,4 +54,7 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def secret_variables(self) -> frozenset[str]:
         """Environment variables that hold the providers' keys, and the passwords of TURN servers."""
         keys = {variable for name, own in self.providers.items() for variable in PROVIDERS[name].secrets_for(own)}
-        return frozenset(keys | {server.credential_env for server in self.webrtc.ice_servers if server.credential_env})
+        servers = [*self.webrtc.ice_servers]
+        for own in self.providers.values():
+            servers += getattr(own, "ice_servers", ())
+        return frozenset(keys | {server.credential_env for server in servers if server.credential_env})

@@ -60,7 +60,7 @@ def credential_problem(environ: Mapping[str, str], *, required: bool, minting: b
     key = environ.get(KEY_VARIABLE, "").strip()
     if not key:
         return SettingRefused(KEY_VARIABLE, "", f"the key is missing: {_MEND}") if required or minting else None
-    if not key.isascii() or any(not 32 < ord(char) < 127 for char in key):
+    if not _fits_a_header(key):
         return SettingRefused(KEY_VARIABLE, "(hidden)", f"the key holds characters that no header may carry: {_MEND}")
     if minting and key.startswith("ek_"):
         return SettingRefused(
@@ -93,6 +93,14 @@ def read_client_secret(status: int, body: bytes, retry_after_s: float | None = N
             f"no client secret: the server answered HTTP {status}", code=status, mend=_MEND, endpoint_wide=True
         )
     try:
-        return Credential(msgspec.json.decode(body, type=_SecretAnswer).value)
+        secret = msgspec.json.decode(body, type=_SecretAnswer).value
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ProviderUnavailable("no client secret: the answer was not what the API documents", code=status) from error
+    if not _fits_a_header(secret):
+        # Whoever sends it would repeat it in the error, in a spelling that is not blotted out.
+        raise ProviderUnavailable("no client secret: the answer holds none that a header may carry", code=status)
+    return Credential(secret)
+
+
+def _fits_a_header(key: str) -> bool:
+    return bool(key) and all(32 < ord(char) < 127 for char in key)

@@ -18,7 +18,8 @@ from providers.openai.settings import OpenAISettings, PromptTemplate, TracingSet
 from providers.settings import SpeechSettings, TurnDetectionSettings
 from providers.signal.formats import AudioFormat, Encoding
 from providers.signal.resample import RATES_HZ
-from providers.webrtc.ice import resolve
+from providers.webrtc.ice import resolve, shown_url
+from providers.webrtc.settings import IceServer
 
 __all__ = [
     "MAX_CALL_IMAGE_BYTES",
@@ -106,7 +107,7 @@ def _transport_problems(
         for field, value in (
             ("webrtc_request", None if own.webrtc_request == "auto" else own.webrtc_request),
             ("sideband", own.sideband or None),
-            ("ice_servers", own.ice_servers or None),
+            ("ice_servers", _shown(own.ice_servers) or None),
         ):
             if value is not None:
                 yield SettingRefused(f"{_OWN}.{field}", value, "only counts with transport = 'webrtc'")
@@ -123,12 +124,16 @@ def _transport_problems(
     try:
         resolve(own.ice_servers, environ)
     except ValueError as error:
-        yield SettingRefused(f"{_OWN}.ice_servers", [server.urls for server in own.ice_servers], str(error))
+        yield SettingRefused(f"{_OWN}.ice_servers", _shown(own.ice_servers), str(error))
     size = 0 if own.sideband else len(msgspec.json.encode(session_body(speech, own)))
     if size > MAX_CALL_MESSAGE_BYTES - 1000:
         mend = f"the setup is {size} bytes long; a message over WebRTC holds {MAX_CALL_MESSAGE_BYTES}: "
         mend += f"shorten speech.instructions and tools, or set {_OWN}.sideband = true"
         yield SettingRefused(f"{_OWN}.transport", own.transport, mend)
+
+
+def _shown(servers: Sequence[IceServer]) -> list[str]:
+    return [shown_url(url) for server in servers for url in server.urls]
 
 
 def _audio_problems(own: OpenAISettings, official: bool) -> Iterator[SettingRefused]:

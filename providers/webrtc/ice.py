@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from providers.webrtc.settings import IceServer, ResolvedIceServer
 
-__all__ = ["IceServer", "ResolvedIceServer", "Turn", "resolve", "stun_servers", "turn_server"]
+__all__ = ["IceServer", "ResolvedIceServer", "Turn", "resolve", "shown_url", "stun_servers", "turn_server"]
 
 _URL = re.compile(
     r"(stun|turn|turns):(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(\d{1,5}))?(?:\?transport=(udp|tcp))?"
 )
+_USER = re.compile(r":.*@", re.DOTALL)
 _MEND = "use stun:HOST[:PORT], turn:HOST[:PORT][?transport=udp|tcp] or turns:HOST[:PORT]"
 
 
@@ -25,6 +26,9 @@ class Turn(NamedTuple):
     username: str
     credential: str
 
+    def __repr__(self) -> str:
+        return f"Turn({self.address!r})"
+
 
 def resolve(servers: Sequence[IceServer], environment: Mapping[str, str]) -> tuple[ResolvedIceServer, ...]:
     """The servers with their secrets. Raises ValueError, naming the field, for a bad URL or a missing variable."""
@@ -34,7 +38,7 @@ def resolve(servers: Sequence[IceServer], environment: Mapping[str, str]) -> tup
             raise ValueError(f"ice_servers[{number}].urls: name one at least: {_MEND}")  # browsers take no empty list
         for url in server.urls:
             if not _URL.fullmatch(url):
-                raise ValueError(f"ice_servers[{number}].urls = {url[:200]!r}: {_MEND}")
+                raise ValueError(f"ice_servers[{number}].urls = {shown_url(url)!r}: {_MEND}")
         relayed = any(url.startswith("turn") for url in server.urls)
         if relayed and not (server.username and server.credential_env):
             raise ValueError(f"ice_servers[{number}]: TURN needs username and credential_env")
@@ -43,6 +47,13 @@ def resolve(servers: Sequence[IceServer], environment: Mapping[str, str]) -> tup
             raise ValueError(f"ice_servers[{number}].credential_env = {server.credential_env!r}: set that variable")
         resolved.append(ResolvedIceServer(urls=server.urls, username=server.username, credential=credential))
     return tuple(resolved)
+
+
+def shown_url(url: str) -> str:
+    """As an error may repeat it: a password that somebody wrote into it, where none belongs, is taken out."""
+    if _URL.fullmatch(url):
+        return url
+    return _USER.sub(":***@", url).partition("?")[0][:200]
 
 
 def stun_servers(servers: Sequence[ResolvedIceServer]) -> list[tuple[str, int]]:
@@ -65,6 +76,6 @@ def turn_server(servers: Sequence[ResolvedIceServer]) -> Turn | None:
 def _address(url: str) -> tuple[str, tuple[str, int], str]:
     found = _URL.fullmatch(url)
     if found is None:
-        raise ValueError(f"ice server {url[:200]!r}: {_MEND}")
+        raise ValueError(f"ice server {shown_url(url)!r}: {_MEND}")
     scheme, host, port, transport = found.groups()
     return scheme, (host.strip("[]"), int(port or (5349 if scheme == "turns" else 3478))), transport or ""

@@ -100,6 +100,8 @@ async def test_browsers_are_told_the_ice_servers_as_they_take_them() -> None:
         {"urls": ["turn:turn.example.com"], "username": "u", "credential": "secret"},
     ]
     assert "TURN_PASSWORD" in config.secret_variables()
+    of_provider = configured(providers={"openai": {"transport": "webrtc", "ice_servers": [relay]}})
+    assert "TURN_PASSWORD" in of_provider.secret_variables()
 
 
 async def test_a_token_is_printed_only_where_nobody_could_make_one() -> None:

@@ -67,3 +67,10 @@ def test_a_refused_key_is_not_retried(status: int) -> None:
 def test_a_busy_or_confused_server_is_retried(status: int, body: bytes) -> None:
     with pytest.raises(ProviderUnavailable):
         read_client_secret(status, body)
+
+
+@pytest.mark.parametrize("value", ["ek_9\\nX: y", "ek_\u20ac", "", "ek 9"])
+def test_a_minted_secret_that_fits_no_header_is_refused_unseen(value: str) -> None:
+    with pytest.raises(ProviderUnavailable, match="no client secret") as refused:
+        read_client_secret(200, f'{{"value":"{value}"}}'.encode())
+    assert "ek" not in str(refused.value)
