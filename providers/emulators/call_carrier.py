@@ -35,6 +35,8 @@ class CallCarrier:
         """Args: host that the server listens on: a call keeps to the same addresses."""
         addresses = () if host in ("", "0.0.0.0", "::") else ("127.0.0.1" if host == "localhost" else host,)
         self.dropped = 0
+        self.is_open = False
+        """Messages pass, or did."""
         settings = PeerSettings(addresses=addresses, bitrate_bps=_BITRATE_BPS, jitter=_PATIENCE)
         self._peer = Peer(self, settings, name=name)
         self._inbox: deque[tuple[str | bytes | Heard, float]] = deque()
@@ -64,6 +66,7 @@ class CallCarrier:
                 await self._peer.connected()
         except (ConnectionError, TimeoutError) as error:
             raise CarrierLost(str(error) or "the call never came about") from error
+        self.is_open = True
 
     async def received(self) -> AsyncGenerator[tuple[str | bytes | Heard, float]]:
         while True:

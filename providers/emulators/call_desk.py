@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["CallDesk"]
 
 _LEAVE_S = 3.0
+_MAX_DIALLING = 64
+"""Calls that are not connected: each holds sockets until its client comes, at most 20 s."""
+_TOO_MANY = f"{_MAX_DIALLING} calls were asked for and are not connected yet: connect or end one first."
 _NO_AIORTC = 'calls need aiortc, which is not installed: pip install "roombridge[webrtc]"'
 
 
 class CallDesk:
-    """Owns the tasks of a server's calls, from the request to the end."""
+    """Owns the tasks of a server's calls, from the request to the end. Full (64 that are not connected): a further one
+    is refused (429), and counted as refused."""
 
     def __init__(self, server: EmulatorServer, host: str) -> None:
         self._server = server
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
+        self._carriers: set[CallCarrier] = set()
 
     def post(self, request: UpgradeRequest, body: bytes, answer: Answer) -> None:
         """Answers any POST, at once or later."""
@@ -111,9 +116,12 @@ class CallDesk:
             offer = vendor.offer(asked, body)
             if isinstance(offer, Refusal):
                 return offer
+            if sum(not each.is_open for each in self._carriers) >= _MAX_DIALLING:
+                return vendor.refuse(429, _TOO_MANY, "rate_limit_exceeded")
             from providers.emulators.call_carrier import CallCarrier
 
             carrier = CallCarrier(self._host, f"{server.vendor.name}:{number}")
+            self._carriers.add(carrier)
             try:
                 sdp = await carrier.answer(offer.sdp)
             except ImportError:
@@ -140,3 +148,4 @@ class CallDesk:
         finally:
             if carrier is not None:
                 await carrier.release()
+                self._carriers.discard(carrier)

@@ -84,8 +84,10 @@ def _asked(data: bytes) -> tuple[UpgradeRequest, bytes] | Refusal | None:
     if "transfer-encoding" in headers:
         return Refusal(411)
     length = headers.get("content-length", "0")
-    if not length.isdecimal():
+    if not (length.isascii() and length.isdecimal()):
         return Refusal(400)
+    if len(length) > 9:  # nor would int() take thousands of digits
+        return Refusal(413)
     if len(body) < int(length):
         return None
     target = request_line.split(" ")[1] if request_line.count(" ") == 2 else "/"

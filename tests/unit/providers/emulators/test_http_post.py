@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -45,10 +46,11 @@ async def test_a_post_in_pieces_is_answered_whole_and_upgrades_still_work() -> N
             assert await client.recv() == "hello"
 
 
-async def test_a_length_that_is_no_number_is_a_bad_request() -> None:
+@pytest.mark.parametrize(("length", "status"), [(b"many", b"400"), (b"\xb2", b"400"), (b"9" * 5_000, b"413")])
+async def test_a_length_that_is_no_number_or_too_large_is_refused(length: bytes, status: bytes) -> None:
     async with OpenAIEmulator() as emulator:
-        answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
+        answer = await exchange(emulator.port, b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
 
 
 async def test_an_endless_request_is_cut_off() -> None:

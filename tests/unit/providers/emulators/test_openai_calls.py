@@ -27,7 +27,7 @@ from providers.signal import wav
 from providers.signal.resample import Int16Array
 from tests.fakes.openai_call import PlainCaller, likeness, voice
 from tests.fakes.openai_types import check_server_frame
-from tests.fakes.webrtc import on_loopback
+from tests.fakes.webrtc import on_loopback, until
 
 MODEL = "gpt-realtime-2.1"
 SESSION: dict[str, Any] = {"type": "realtime", "model": MODEL}
@@ -245,6 +245,30 @@ async def test_a_call_that_never_comes_about_ends_with_the_server() -> None:
         await caller.close()
         begun = time.monotonic()
     assert time.monotonic() - begun < 4 and emulator.connections[0].ended.is_set()
+
+
+async def test_calls_that_never_connect_are_bounded_and_hold_back_nobody_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("providers.emulators.call_desk._MAX_DIALLING", 2)
+    monkeypatch.setattr("providers.emulators.call_carrier._OPEN_TIMEOUT_S", 1.0)
+    caller, given_up = PlainCaller(), PlainCaller()
+    offer: Any = await given_up.offer()
+    async with (
+        OpenAIEmulator(Scenario()) as emulator,
+        AsyncOpenAI(api_key="sk-test", base_url=emulator.api_url, max_retries=0) as client,
+    ):
+        for _ in range(2):
+            await client.realtime.calls.create(sdp=offer, session=SESSION)  # type: ignore[arg-type]
+        with pytest.raises(APIStatusError) as refused:
+            await client.realtime.calls.create(sdp=offer, session=SESSION)  # type: ignore[arg-type]
+        assert (refused.value.status_code, refused.value.code) == (429, "rate_limit_exceeded")
+        assert (emulator.stats.accepted, emulator.stats.refused) == (2, 1)
+        await until(lambda: not emulator._desk._carriers, timeout_s=10)
+        await dial(emulator, caller)
+        await caller.until("session.created")
+    await caller.close()
+    await given_up.close()
 
 
 # ------------------------------------------------------------------------------------------------------------- sideband
