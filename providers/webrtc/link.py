@@ -205,24 +205,32 @@ class PeerLink:
 
     async def _close(self, end: tuple[int, str] | None) -> None:
         peer, messages, goodbye = self._peer, self._messages, self.goodbye
-        if messages is not None:
-            messages.finish()
-        if goodbye is not None:
-            try:
-                async with asyncio.timeout(self._close_timeout_s):
-                    await goodbye()
-            except TimeoutError:
-                _log.info("%s: the goodbye was not answered in time", self.name)
-        if peer is not None:
-            await peer.close()
-        if messages is not None:
-            await messages.wait_closed()
-        self._peer = self._messages = self.goodbye = None  # they know us: no cycle may be left
-        if end is not None and self._end is None:
-            self._end = end
-        if self._user is not None:
-            self._tell_end()
-        self._closed.set_result(None)
+        try:
+            if messages is not None:
+                messages.finish()
+            if goodbye is not None:
+                await self._say(goodbye)
+            if peer is not None:
+                await peer.close()
+            if messages is not None:
+                await messages.wait_closed()
+        finally:
+            # Whatever went wrong: somebody waits for the end. They know us: no cycle may be left.
+            self._peer = self._messages = self.goodbye = None
+            if end is not None and self._end is None:
+                self._end = end
+            if self._user is not None:
+                self._tell_end()
+            self._closed.set_result(None)
+
+    async def _say(self, goodbye: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(self._close_timeout_s):
+                await goodbye()
+        except TimeoutError:
+            _log.info("%s: the goodbye was not answered in time", self.name)
+        except Exception:  # a bug of whoever says it; the connection must be closed all the same
+            _log.exception("%s: the goodbye failed", self.name)
 
     def _tell_end(self) -> None:
         assert self._end is not None

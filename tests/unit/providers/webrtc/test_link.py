@@ -168,6 +168,19 @@ async def test_a_goodbye_that_nobody_answers_is_bounded() -> None:
         assert (peer.closes, inbox.ends) == (1, [(1000, "")])
 
 
+async def test_a_goodbye_that_fails_keeps_nothing_open(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> None:
+        raise KeyError("a bug")
+
+    async with nothing_left():
+        link, peer, inbox = joined()
+        link.goodbye = broken
+        link.attach(inbox)
+        link.finish()
+        await asyncio.wait_for(link.wait_closed(), 1)
+        assert (peer.closes, inbox.ends) == (1, [(1000, "")]) and "the goodbye failed" in caplog.text
+
+
 @pytest.mark.parametrize(
     "lose", [lambda link: link.peer_closed("ice: nothing received"), lambda link: link.abort("ice: nothing received")]
 )
