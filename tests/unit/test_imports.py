@@ -144,6 +144,7 @@ LAZY = {
     "bridge.http_api.server",
     "providers.webrtc.opus",
     "providers.webrtc.seam",
+    "providers.webrtc.seam_ice",
     "providers.webrtc.video",
 }
 """Modules that exist for an extra and import it at their top; they are themselves imported only inside functions."""
