@@ -9,7 +9,7 @@ from __future__ import annotations
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from providers.openai.wire import ErrorBody
 
-__all__ = ["closing_error", "code_of", "is_harmless", "session_ending_error", "setup_error"]
+__all__ = ["closing_error", "code_of", "is_harmless", "is_of_setup", "session_ending_error", "setup_error"]
 
 _FATAL = {
     "insufficient_quota": "see to the account's quota and billing",
@@ -57,6 +57,11 @@ def code_of(error: ErrorBody) -> str:
 def is_harmless(error: ErrorBody) -> bool:
     """A race that changes nothing: worth a warning, not an error."""
     return error.code in _HARMLESS
+
+
+def is_of_setup(error: ErrorBody, setup_id: str) -> bool:
+    """Some servers do not name the event that they refuse; a line of the history can be told by its field."""
+    return error.event_id == setup_id or (error.event_id is None and not (error.param or "").startswith("item"))
 
 
 def session_ending_error(error: ErrorBody) -> ProviderError | None:

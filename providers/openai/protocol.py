@@ -11,7 +11,6 @@ commits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +32,14 @@ from providers.contract import (
 )
 from providers.errors import NeedsNewSession, ProviderError, SettingRefused
 from providers.openai import messages, wire
-from providers.openai.failures import closing_error, code_of, is_harmless, session_ending_error, setup_error
+from providers.openai.failures import (
+    closing_error,
+    code_of,
+    is_harmless,
+    is_of_setup,
+    session_ending_error,
+    setup_error,
+)
 from providers.openai.input import MIN_COMMIT_MS, UserInput
 from providers.openai.output import ResponseReader, other_rate_hz, rate_limits
 from providers.openai.replies import Cut
@@ -194,12 +200,12 @@ class OpenAIProtocol:
                 return events
             case wire.SpeechStarted():
                 self._requests.user_started(now)
-                started = UserSpeechStarted(self._number, _whole(event.audio_start_ms))
+                started = UserSpeechStarted(self._number, wire.whole_ms(event.audio_start_ms))
                 return [started, *(reader.interrupted_by_user(now) if self._input.interrupts else ())]
             case wire.SpeechStopped():
                 self._requests.user_stopped(now, answered=self._speech.turn_detection.create_response)
                 self._request_due()
-                return [UserSpeechStopped(self._number, _whole(event.audio_end_ms))]
+                return [UserSpeechStopped(self._number, wire.whole_ms(event.audio_end_ms))]
             case wire.BufferCommitted() | wire.BufferCleared():
                 self._input.uncommitted_bytes = 0
             case wire.ItemAdded() | wire.ItemDone():
@@ -326,7 +332,7 @@ class OpenAIProtocol:
     def _error(self, error: wire.ErrorBody) -> list[SessionEvent]:
         code = code_of(error)
         ending = session_ending_error(error)
-        if ending is None and not self._ready and _is_of_setup(error):
+        if ending is None and not self._ready and is_of_setup(error, _SETUP_ID):
             ending = setup_error(error, setting_of(error.param or ""))
         if ending is not None:
             reported = ErrorReported(self._number, code, error.message, error.param or "")
@@ -495,13 +501,3 @@ class OpenAIProtocol:
                 self._outside_default = True
             else:
                 self._requests.sent_raw(str(message.get("event_id") or "raw"), self._now)
-
-
-def _is_of_setup(error: wire.ErrorBody) -> bool:
-    """Some servers do not name the event that they refuse; a line of the history can be told by its field."""
-    return error.event_id == _SETUP_ID or (error.event_id is None and not (error.param or "").startswith("item"))
-
-
-def _whole(milliseconds: float | None) -> int | None:
-    # A server that writes numbers as texts may write "nan".
-    return int(milliseconds) if milliseconds is not None and math.isfinite(milliseconds) else None

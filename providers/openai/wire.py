@@ -5,6 +5,7 @@ This module names every event, so that the protocol reads `wire.ResponseDone`; w
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -142,6 +143,7 @@ __all__ = [
     "UsageDetails",
     "UsageTokens",
     "decode",
+    "whole_ms",
 ]
 
 
@@ -235,6 +237,11 @@ def decode(message: str | bytes) -> ServerEvent:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as refused:
         return _decode_oddly(message, str(refused))
     return event
+
+
+def whole_ms(milliseconds: float | None) -> int | None:
+    """Of a time in an event. A server that writes numbers as texts may write "nan": None."""
+    return int(milliseconds) if milliseconds is not None and math.isfinite(milliseconds) else None
 
 
 def _decode_oddly(message: str | bytes, refusal: str) -> ServerEvent:
