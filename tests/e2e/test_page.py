@@ -238,7 +238,9 @@ async def test_who_is_muted_is_not_heard_and_another_microphone_is(
         # The other one plays the same file from its beginning.
         await state_is(page, "Speaking")
         now_heard, rate_hz = served.model_heard()
-        assert likeness(question, resampled(now_heard, rate_hz, MIC_HZ), MIC_HZ) >= 0.9
+        assert likeness(question, resampled(now_heard, rate_hz, MIC_HZ), MIC_HZ) >= 0.7, (
+            "the same words, not its fidelity"
+        )
         assert await page.evaluate("__opened.tracks.map(track => track.readyState)") == ["ended", "live"]
 
 
