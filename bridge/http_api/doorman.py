@@ -1,6 +1,8 @@
-"""Who may keep a connection open: a bound on their number, and a time for the first request to arrive in.
+"""Who may keep a connection open: a bound on their number, a time for the first request to arrive in, and one for an
+answer to be taken in.
 
-aiohttp bounds the size of a request and how long an idle connection is kept, and not how slowly a request may come.
+aiohttp bounds the size of a request and how long an idle connection is kept, and not how slowly a request may come, or
+an answer be read.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ class DoormanStats(msgspec.Struct):
     refused: int = 0
     """Closed unread: too many were open."""
     too_slow: int = 0
-    """Closed: no whole request in time."""
+    """Closed: no whole request in time, or an answer that nobody read."""
 
 
 class Doorman:
     """Makes the protocols of a server. Full: a further connection is closed unread, counted."""
 
-    def __init__(self, inner: Callable[[], asyncio.BaseProtocol], *, most: int, first_request_s: float) -> None:
+    def __init__(
+        self, inner: Callable[[], asyncio.BaseProtocol], *, most: int, first_request_s: float, answer_s: float
+    ) -> None:
+        """Args: answer_s is for what waits to be sent to be taken, once the socket takes no more."""
         self.stats = DoormanStats()
         self._inner = inner
         self._most = most
         self._first_request_s = first_request_s
+        self._answer_s = answer_s
         self._open: dict[asyncio.BaseTransport, _Door] = {}
 
     def __call__(self) -> asyncio.Protocol:
@@ -53,8 +59,13 @@ class Doorman:
             return None
         self.stats.connections += 1
         self._open[transport] = door
-        loop = asyncio.get_running_loop()
-        return loop.call_later(self._first_request_s, self._is_too_slow, transport)
+        return self._closes_after(self._first_request_s, transport)
+
+    def _answer_waits(self, transport: asyncio.Transport) -> asyncio.TimerHandle:
+        return self._closes_after(self._answer_s, transport)
+
+    def _closes_after(self, wait_s: float, transport: asyncio.Transport) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(wait_s, self._is_too_slow, transport)
 
     def _is_too_slow(self, transport: asyncio.Transport) -> None:
         self.stats.too_slow += 1
@@ -72,10 +83,17 @@ class _Door(asyncio.Protocol):
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # One of its own: a further request, sent ahead, must not win time for an answer that nobody reads.
+        self._answering: asyncio.TimerHandle | None = None
 
     def cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _stop_answering(self) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
@@ -93,6 +111,7 @@ class _Door(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.cancel_timer()
+        self._stop_answering()
         if self._transport is not None:
             self._doorman._left(self._transport)
             self._inner.connection_lost(exc)
@@ -100,8 +119,11 @@ class _Door(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._transport is not None:
+            self._stop_answering()
+            self._answering = self._doorman._answer_waits(self._transport)
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stop_answering()
         if self._transport is not None:
             self._inner.resume_writing()

@@ -32,6 +32,7 @@ _Wish = TypeVar("_Wish", bound=msgspec.Struct)
 
 _SDP = "application/sdp"
 _SAFE = {
+    "Server": "roombridge",  # aiohttp would tell the versions of itself and of Python
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",

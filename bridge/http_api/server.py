@@ -21,6 +21,8 @@ from bridge.http_api.settings import ServeSettings
 __all__ = ["ApiServer"]
 
 _LOOK_EVERY_S = 0.25
+_ANSWER_S = 60.0
+"""For an answer to be read: the page's largest file by a slow telephone."""
 _GOODBYE_S = 2.0
 """For requests that are being answered when the server is stopped."""
 
@@ -79,7 +81,7 @@ class ApiServer:
             )
 
         self._doorman = self._routes.doorman = Doorman(
-            connection, most=settings.max_connections, first_request_s=settings.request_timeout_s
+            connection, most=settings.max_connections, first_request_s=settings.request_timeout_s, answer_s=_ANSWER_S
         )
         try:
             self._server = await loop.create_server(self._doorman, settings.host, settings.port, backlog=64)

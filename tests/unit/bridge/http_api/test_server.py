@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -333,6 +334,23 @@ async def test_a_request_that_does_not_arrive_is_not_waited_for(sent: bytes) -> 
         assert await raw(served, sent) == b""
         assert asyncio.get_running_loop().time() - began < 3
         assert served.server.counters()["http.too_slow"] == 1
+
+
+async def test_an_answer_that_nobody_reads_is_not_kept_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.http_api.server._ANSWER_S", 0.2)
+    (tmp_path / "large.js").write_text("x" * (8 << 20))
+    async with serving(tmp_path) as served:
+        with socket.socket() as reads_nothing:
+            reads_nothing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reads_nothing.connect(("127.0.0.1", served.server.port))
+            reads_nothing.sendall(b"GET /assets/large.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2)
+            async with asyncio.timeout(5):
+                while not served.server.counters()["http.too_slow"]:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.02)
+        status, text, headers = await served.ask("GET", "/assets/large.js")
+        assert (status, len(text), headers["Server"]) == (200, 8 << 20, "roombridge"), "who reads gets all of it"
 
 
 async def test_a_body_that_drips_is_not_waited_for() -> None:
