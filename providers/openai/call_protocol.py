@@ -94,6 +94,8 @@ class OpenAICallProtocol(OpenAIProtocol):
             self._commit()
         events = self._heard.told(super().handle_timeout(now), now)
         events += self._fenced(self._heard.expire(now))
+        if self._heard.stats.unstopped:
+            events += self._odd("audio_not_stopped", "a reply's audio ended without output_audio_buffer.stopped")
         in_vain = any(isinstance(event, WarningReported) and event.code == "response_not_created" for event in events)
         if in_vain and now - self._message_at >= CREATED_WITHIN_S:
             events.append(self._dead_channel("a request was not answered, nor did anything else come"))
@@ -141,6 +143,10 @@ class OpenAICallProtocol(OpenAIProtocol):
             if self._heard.unclaimed_ms >= _UNCLAIMED_MS and self._ready:
                 return [self._dead_channel("the model speaks, and nothing tells of it")]
             return events
+        if self._heard.stats.untold_starts:
+            return self._fenced(events) + self._odd(
+                "audio_not_started", "a reply's audio came without output_audio_buffer.started"
+            )
         return self._fenced(events)
 
     def _fenced(self, events: list[SessionEvent]) -> list[SessionEvent]:

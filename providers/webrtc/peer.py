@@ -495,3 +495,26 @@ class Peer:
             self._wire.send_rtcp(rtp.goodbye(self._ssrc))
             await self._wire.close()
         self._encoder = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """What became of it, in one line: nobody else may have looked at the counters."""
+        if self._pacer is None:
+            return
+        stats = self.stats
+        jitter = stats.jitter
+        _log.info(
+            "webrtc connection over name=%s sent=%d received=%d lost=%d late=%d bad=%d concealed_ms=%d delay_ms=%.0f"
+            " dropped_audio_ms=%d dropped_messages=%d restarts=%d",
+            self.name,
+            stats.packets_sent,
+            stats.packets_received,
+            jitter.lost,
+            jitter.late,
+            stats.bad_packets,
+            jitter.concealed_ms,
+            jitter.delay_ms_now,
+            stats.dropped_audio_ms,
+            stats.dropped_messages,
+            stats.schedule_restarts,
+        )

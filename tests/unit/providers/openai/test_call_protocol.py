@@ -256,6 +256,21 @@ def test_speaking_means_that_speech_is_owed() -> None:
     assert [*seen, call.core.speaking] == [False, True, True, False]
 
 
+def test_a_server_that_tells_neither_start_nor_stop_of_its_audio_is_warned_of_once() -> None:
+    call = WebRtcCall()
+    events: list[SessionEvent] = []
+    for reply in ("r1", "r2"):
+        events += call.says("response.created", response={"id": reply, "status": "in_progress", "output": []})
+        ids = {"response_id": reply, "item_id": f"item_{reply}", "output_index": 0, "content_index": 0}
+        events += call.says("response.content_part.added", **ids, part={"type": "audio"})
+        events += call.plays(LOUD, 30)
+        events += call.ends(reply)
+        events += call.plays(QUIET, 60)
+    assert kinds(events).count(TurnComplete) == 2
+    warned = [event.code for event in events if isinstance(event, WarningReported)]
+    assert warned == ["audio_not_started", "audio_not_stopped"]
+
+
 def test_a_model_that_speaks_while_no_message_comes_has_lost_its_data_channel() -> None:
     call = WebRtcCall()
     events = call.plays(LOUD, 120)

@@ -52,6 +52,17 @@ async def test_two_peers_talk_and_write_both_ways() -> None:
     assert here.reasons == ["closed"] and len(there.reasons) == 1
 
 
+async def test_what_became_of_a_connection_is_told_in_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="providers.webrtc.peer")
+    a, here, b, _ = await two_peers()
+    await until(lambda: len(here.pcm) > 5_000)
+    for peer in (a, b, a):
+        await peer.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" sent=")[0] for line in told] == [f"webrtc connection over name={name}" for name in "ab"]
+    assert f" received={a.stats.packets_received} " in told[0] and a.stats.packets_received > 5
+
+
 async def test_an_answer_that_comes_after_its_senders_first_checks_still_connects() -> None:
     """Over HTTP an answer takes its time, and whoever gave it does not wait. The roles are not thrown over by it."""
     for _ in range(6):
