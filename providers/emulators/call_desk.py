@@ -74,6 +74,12 @@ class CallDesk:
         call.listeners.append(connection.pass_on)
         return connection
 
+    def left(self, joined: Connection) -> None:
+        """It is over: its call goes on without it."""
+        for call in self._server.connections:
+            if call.number == joined.number and joined.pass_on in call.listeners:
+                call.listeners.remove(joined.pass_on)
+
     async def leave(self) -> None:
         """End what is still asked for, and wait for the calls, which were told to end."""
         if self._tasks:

@@ -319,6 +319,7 @@ class EmulatorServer:
             return
         self.joined.append(connection)
         self.failures += await connection.talk(carrier, f"{self.vendor.name}:{connection.number}:joined")
+        self._desk.left(connection)
 
     def accept(self, connection: Connection) -> None:
         """It is part of the record from here on."""

@@ -300,6 +300,22 @@ async def test_a_sideband_sees_the_events_of_a_call_and_its_commands_count() -> 
         assert emulator.stats.upgrades == 1
 
 
+async def test_a_sideband_that_left_is_forgotten_and_its_call_goes_on() -> None:
+    async with OpenAIEmulator(Scenario()) as emulator:
+        caller = PlainCaller()
+        call_id = await dial(emulator, caller)
+        await caller.until("session.created")
+        [call] = emulator.connections
+        for _ in range(3):
+            headers = {"Authorization": "Bearer sk-test"}
+            async with connect(f"{emulator.url}?call_id={call_id}", additional_headers=headers) as side:
+                await side.recv()
+                assert len(call.listeners) == 1
+            await until(lambda: not call.listeners)
+        assert call.live
+        await caller.close()
+
+
 @pytest.mark.parametrize(("fault", "code"), [("kill", 1006), ("close", 1011), ("end_session", 1001)])
 async def test_a_sideband_ends_as_its_call_does(fault: str, code: int) -> None:
     async with OpenAIEmulator(Scenario()) as emulator:
