@@ -155,3 +155,4 @@ class CallDesk:
             if carrier is not None:
                 await carrier.release()
                 self._carriers.discard(carrier)
+                server.stats.dropped_in += carrier.dropped

@@ -72,6 +72,8 @@ class EmulatorStats(msgspec.Struct):
     bytes_out: int = 0
     faults: int = 0
     """Of every kind, refused upgrades included."""
+    dropped_in: int = 0
+    """Messages and frames of sound that calls brought faster than they were read: the oldest went."""
     overflowed: int = 0
     """Connections aborted because the client did not read for too long."""
 

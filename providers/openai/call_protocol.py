@@ -1,7 +1,7 @@
 """OpenAI Realtime over WebRTC as events and frames: the protocol, with the voice on a track of its own.
 
 What differs from the WebSocket: the microphone is a stream that never ends, so that silence needs no message and
-`input_audio_buffer.append` is never sent; the model's voice comes at the speed of sound, and `heard_audio` says whose
+`input_audio_buffer.append` is never sent; the model's voice comes at the speed of sound, and `HeardAudio` says whose
 it is; the server keeps its own playback clock, so that it is not told what was heard (`Truncation.SERVER`); and a
 message has a size limit.
 
@@ -75,11 +75,6 @@ class OpenAICallProtocol(OpenAIProtocol):
     def sounded_at(self) -> float:
         """See `providers.driver.AudioCore`."""
         return self._heard.sounded_at
-
-    @property
-    def heard_audio(self) -> HeardAudio:
-        """The speech fence: its counters."""
-        return self._heard
 
     # ------------------------------------------------------------------------------------------------------------ time
 

@@ -47,11 +47,6 @@ class Concealer:
         self.made = 0
         """Samples of the hole that is open now."""
 
-    @property
-    def silent(self) -> bool:
-        """The hole has been open for so long that its filling has faded away."""
-        return self.made >= self._rate_hz * _GONE_S
-
     def heard(self, pcm: Int16Array) -> None:
         """Take note of what was played, fillings too."""
         if not len(pcm):

@@ -65,6 +65,8 @@ class PeerStats(msgspec.Struct):
     """Not decrypted, no RTP, or a stray one of another stream."""
     dropped_datagrams: int = 0
     """Not looked into: from a stranger, or more than wait for DTLS's reader."""
+    dropped_video_packets: int = 0
+    """The decoder of the other side's video did not keep up."""
     dropped_audio_ms: int = 0
     """The send queue was full: its oldest audio went."""
     dropped_messages: int = 0
@@ -476,6 +478,8 @@ class Peer:
             stats.refused_messages = self._wire.dropped_messages
             stats.bad_packets = self._odd_packets + self._wire.bad_packets
             stats.dropped_datagrams = self._wire.dropped_datagrams
+            if self._wire.video is not None:
+                stats.dropped_video_packets = self._wire.video.dropped_packets
         return stats
 
     async def close(self) -> None:

@@ -100,8 +100,6 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """That the other side takes; 0: any."""
     extensions: tuple[tuple[str, int], ...]
     """URI and id of the header extensions of the audio section."""
-    ssrc: int | None
-    """Of the audio, where announced."""
 
 
 def offer(local: Local) -> str:
@@ -114,9 +112,7 @@ def offer(local: Local) -> str:
     )
 
 
-def answer(
-    local: Local, remote: Remote, *, role: str, video: Sequence[str] = (), video_direction: str = "recvonly"
-) -> str:
+def answer(local: Local, remote: Remote, *, role: str, video: Sequence[str] = ()) -> str:
     """Takes the audio and the data channel (and the video, if lines for it are given), refuses other sections.
 
     Args: `role` is this side's DTLS role, client or server; `video` the codec lines of the video section, the first
@@ -136,7 +132,7 @@ def answer(
         elif number == remote.video and video:
             text += _lines(
                 f"m=video 9 UDP/TLS/RTP/SAVPF {video[0]}", "c=IN IP4 0.0.0.0", f"a=mid:{section.mid}",
-                f"a={video_direction}", "a=rtcp-mux", *_transport(local, setup), *video[1:],
+                "a=recvonly", "a=rtcp-mux", *_transport(local, setup), *video[1:],
             )  # fmt: skip
         elif number in remote.bundled and section.kind in ("audio", "video"):
             # Not refused (port 0) but idle: clients that check refused sections too would take offence.
@@ -212,7 +208,6 @@ def parse(text: str, *, is_answer: bool) -> Remote:
         sctp_port=_number(data.first("sctp-port") or "5000", 1, 65_535, "sctp-port"),
         max_message_bytes=_number(data.first("max-message-size") or "65536", 0, 2**64, "max-message-size"),
         extensions=tuple(_extensions(media)),
-        ssrc=_ssrc(media),
     )  # fmt: skip
 
 
@@ -288,11 +283,6 @@ def _extensions(media: Section) -> list[tuple[str, int]]:
         if number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= 14:
             found.append((uri.split(" ")[0], int(number)))
     return found
-
-
-def _ssrc(media: Section) -> int | None:
-    value = (media.first("ssrc") or "").partition(" ")[0]
-    return int(value) if re.fullmatch(r"[0-9]{1,10}", value) and int(value) < 2**32 else None
 
 
 def _number(text: str, low: int, high: int, what: str) -> int:

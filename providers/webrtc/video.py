@@ -61,8 +61,8 @@ class Video:
         self._mid = media.rtp.muxId
         self._ssrcs = [one.ssrc for one in media.ssrc[:2]]
         self._receiver: Any = None
-        self.payload_types = frozenset(codec.payloadType for codec in codecs)
         self.dropped_packets = 0
+        """The decoder did not keep up."""
         self.watched = True
         """False: packets are dropped before the decoder; assign."""
         self.track = RemoteStreamTrack("video")
@@ -116,7 +116,7 @@ class Video:
         return newest if rested_s <= at_most_s else None
 
     def has_room(self) -> bool:
-        """Whether the decoder keeps up, and somebody watches; a packet that finds no room is counted and dropped."""
+        """Whether the decoder keeps up, and somebody watches; a packet that it cannot take is dropped and counted."""
         if not self.watched:
             return False
         if self._receiver is None or getattr(self._receiver, _QUEUE).qsize() < _UNDECODED_FRAMES:

@@ -298,6 +298,7 @@ class WebRtcCall:
             "early_events_refused": self._early_refused,
             "packets_received": stats.packets_received,
             "packets_bad": stats.bad_packets,
+            "video_packets_dropped": stats.dropped_video_packets,
             "packets_lost": jitter.lost,
             "packets_late": jitter.late,
             "concealed_ms": int(jitter.concealed_ms),

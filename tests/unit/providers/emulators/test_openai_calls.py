@@ -271,6 +271,26 @@ async def test_calls_that_never_connect_are_bounded_and_hold_back_nobody_for_lon
     await given_up.close()
 
 
+async def test_what_nobody_reads_of_a_call_is_bounded_and_counted_by_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from providers.emulators.call_carrier import CallCarrier
+
+    monkeypatch.setattr("providers.emulators.call_carrier._LIMIT", 3)
+    flood = CallCarrier.peer_connected
+
+    def flooded(self: CallCarrier) -> None:
+        flood(self)
+        for number in range(5):
+            self.message_received(f"{number}")
+
+    monkeypatch.setattr(CallCarrier, "peer_connected", flooded)
+    async with calling(Scenario()) as (_, session, emulator):
+        read = [message.data for message in session.connection.messages(sent=False)]
+        assert read == ["2", "3", "4"], "the oldest went"
+    assert emulator.stats.dropped_in >= 2
+
+
 # ------------------------------------------------------------------------------------------------------------- sideband
 
 
