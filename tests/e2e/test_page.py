@@ -102,6 +102,7 @@ async def test_a_question_is_heard_answered_and_captioned(path: str, server: Loc
         cells = await page.eval_on_selector_all("#turn-table tbody td", "all => all.map(one => one.textContent)")
         assert len(cells) == 4 and cells[-1].endswith("s")
 
+        await page.wait_for_timeout(500)  # the recording ends later than what is looked for in it
         ear = await heard(page)
         page_heard = resampled(ear.samples, ear.rate_hz, MIC_HZ)
         # The browser's jitter buffer moves speech about while it finds its delay.
