@@ -1,9 +1,9 @@
 """Calls over WebRTC for ten minutes: do clocks drift, does sound have holes, how late is it, and what does it cost?
 
 One process has two direct calls, with a model over a WebSocket behind, and two calls with a model over WebRTC, with an
-in-process room before: four connections. Callers and emulated service are processes of their own. Everybody talks all
-the time; a marker each five seconds tells how late. The floor is a program of plain aiortc alone that says back what it
-hears, with as many connections, in the same run.
+in-process room before: four connections. Callers and emulated service are processes of their own. Everybody talks, with
+a pause of one second in five; a marker in each of these five seconds tells how late. The floor is a program of plain
+aiortc alone that says back what it hears, with as many connections, in the same run.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _EACH = 2
 _CONNECTIONS = 2 * _EACH
 _SEED = 5000
 _FIRST_S, _EVERY_S = 2.0, 5.0
+_PAUSE_AT_S, _PAUSE_S = 4.0, 1.0
 _WARM_S, _REST_S, _SETTLE_S = 8.0, 10.0, 5.0
 _SPARE_S = 20.0
 """Of talk, beyond what is measured: calls begin one after the other."""
@@ -77,12 +78,14 @@ async def measure(plan: Plan) -> Measure:
 
 
 def write_talk(path: Path, seconds: float) -> Path:
-    """Babble with a marker each five seconds."""
+    """Babble with a marker and a pause each five seconds."""
     babble = np.resize(wav.read(write_babble(CACHE / "babble.wav", 120.0), BABBLE_HZ), int(seconds * BABBLE_HZ))
     for number, at_s in enumerate(_marker_times(seconds)):
         marker = sound(_SEED + number, BABBLE_HZ)
         start = int(at_s * BABBLE_HZ)
         babble[start : start + len(marker)] = marker
+    for at_s in np.arange(_PAUSE_AT_S, seconds, _EVERY_S):
+        babble[int(at_s * BABBLE_HZ) : int((at_s + _PAUSE_S) * BABBLE_HZ)] = 0
     wav.write(path, babble.tobytes(), BABBLE_HZ)
     return path
 
@@ -94,13 +97,13 @@ def _marker_times(seconds: float) -> list[float]:
 def holes_ms(
     samples: np.ndarray[Any, np.dtype[np.int16]], rate_hz: int, over_ms: float = _TARGET_HOLE_MS
 ) -> list[float]:
-    """Stretches of silence longer than that, in talk that has none."""
+    """Stretches of silence longer than that, but for the pauses of the talk."""
     block = rate_hz // 200
     blocks = samples[: len(samples) // block * block].reshape(-1, block).astype(np.float64)
     quiet = np.concatenate(([False], np.sqrt(np.mean(blocks * blocks, axis=1)) < _QUIET, [False]))
     edges = np.flatnonzero(np.diff(quiet.astype(np.int8)))
     lengths = (edges[1::2] - edges[::2]) * 5.0
-    return [float(length) for length in lengths if length > over_ms]
+    return [float(length) for length in lengths if over_ms < length < _PAUSE_S * 500]
 
 
 class _Ours(msgspec.Struct):
@@ -130,7 +133,7 @@ async def _calls(talk: Path, seconds: float, folder: str) -> _Ours:
             await emulator.ask("scenario", scenario=_scenario(talk, seconds), timeout_s=_LONG_S)
             where: dict[str, Any] = {"count": _EACH, "talk": str(talk)}
             direct = (await callers.ask("call", **served, **where))["began"]
-            return [*direct, *(await calls.ask("talk", base_url=base_url, **where))["began"]]
+            return [*direct, *(await calls.ask("talk", base_url=base_url, folder=folder, **where))["began"]]
 
         async def leave() -> None:
             await callers.ask("leave")
@@ -161,7 +164,7 @@ async def _calls(talk: Path, seconds: float, folder: str) -> _Ours:
             "to the service": (seen := await emulator.ask("clocks", **window))["clocks"],
         }
         ears = await callers.ask("ears", folder=folder, timeout_s=_LONG_S)
-        rooms = await calls.ask("ears", folder=folder, timeout_s=_LONG_S)
+        rooms = (await calls.ask("ears"))["rooms"]
         models = [str(Path(folder, f"model-{number}.npz")) for number in range(_CONNECTIONS)]
         for number, path in enumerate(models):
             await emulator.ask("harvest", path=path, connection=number, timeout_s=_LONG_S)
@@ -173,11 +176,14 @@ async def _calls(talk: Path, seconds: float, folder: str) -> _Ours:
         after = _held(calls.pid)
     names = [f"direct {n + 1}" for n in range(_EACH)] + [f"OpenAI over WebRTC {n + 1}" for n in range(_EACH)]
     answered = [spoke[number] for number in sorted(spoke)]
-    heard = [*ears["files"], *rooms["files"]]
+    heard = [*(Capture.load(path) for path in ears["files"]), *(_room_ear(**room) for room in rooms)]
     ways = [
-        await asyncio.to_thread(_way, f"{name}, {way}", path, start, (from_at, until_at))
-        for way, files, starts in (("to the model", models, began), ("from the model", heard, answered))
-        for name, path, start in zip(names, files, starts, strict=True)
+        await asyncio.to_thread(_way, f"{name}, {way}", ear, start, (from_at, until_at))
+        for way, heard_by, starts in (
+            ("to the model", map(Capture.load, models), began),
+            ("from the model", heard, answered),
+        )
+        for name, ear, start in zip(names, heard_by, starts, strict=True)
     ]
     return _Ours(
         load=load,
@@ -213,9 +219,14 @@ def _held(pid: int) -> _Held:
     return _Held(clock.resident_mb(), sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()), clock.threads())
 
 
-def _way(call: str, path: str, began: float, window: tuple[float, float]) -> _Way:
+def _room_ear(samples: str, times: str) -> Capture:
+    with np.load(times) as kept:
+        sizes = kept["sizes"]
+        return Capture(BABBLE_HZ, np.fromfile(samples, dtype="<i2"), np.cumsum(sizes) - sizes, kept["times"])
+
+
+def _way(call: str, ear: Capture, began: float, window: tuple[float, float]) -> _Way:
     """Args: began is when the first sample was said; only what was said within the window counts."""
-    ear = Capture.load(path)
     from_at, until_at = window
     late: list[float] = []
     said = 0
@@ -257,7 +268,7 @@ async def _echo(talk: Path, seconds: float, folder: str) -> _Floor:
         await callers.ask("leave")
         await echo.ask("leave")
     ways = [
-        await asyncio.to_thread(_way, f"echo {number + 1}", path, start, (from_at, until_at))
+        await asyncio.to_thread(_way, f"echo {number + 1}", Capture.load(path), start, (from_at, until_at))
         for number, (path, start) in enumerate(zip(files, began, strict=True))
     ]
     return _Floor(load, cpu_ms, ways)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bench.markers import Capture
 from bench.workers.serve import Handler, main, until
 from bridge.app import Process, make_model
 from bridge.config import read
@@ -24,21 +24,28 @@ _KEY = {"OPENAI_API_KEY": "bench"}
 
 
 class _Room(LoopbackRoom):
-    """Keeps what sounds, and when."""
+    """Writes what sounds to a file, and keeps only when: its memory would be taken for the bridge's."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__(keep_heard_s=1.0)
-        self.pieces: list[tuple[float, bytes]] = []
+        self.path = path
+        self.file = open(path, "wb", buffering=1 << 16)
+        self._times = array("d")
+        self._sizes = array("q")
 
     def play(self, audio: bytes) -> None:
         now = asyncio.get_running_loop().time()
-        self.pieces.append((now + self.queued_ms(now) / 1000, audio))
+        self._times.append(now + self.queued_ms(now) / 1000)
+        self._sizes.append(len(audio) // 2)
+        self.file.write(audio)
         super().play(audio)
 
-    def capture(self) -> Capture:
-        sizes = np.array([len(audio) // 2 for _, audio in self.pieces], dtype=np.int64)
-        samples = np.frombuffer(b"".join(audio for _, audio in self.pieces), dtype="<i2")
-        return Capture(_HZ, samples, np.cumsum(sizes) - sizes, np.array([at for at, _ in self.pieces]))
+    def save(self) -> dict[str, str]:
+        """Where its sound is, and where when."""
+        self.file.flush()
+        times = f"{self.path}.npz"
+        np.savez(times, times=np.array(self._times), sizes=np.array(self._sizes, dtype=np.int64))
+        return {"samples": self.path, "times": times}
 
 
 class _Calls:
@@ -67,7 +74,7 @@ class _Calls:
         await asyncio.sleep(0.1)
         return {"address": serving.server.address, "token": serving.address_with_token().partition("#token=")[2]}
 
-    async def talk(self, base_url: str, count: int, talk: str) -> dict[str, Any]:
+    async def talk(self, base_url: str, count: int, talk: str, folder: str) -> dict[str, Any]:
         """Begin calls with OpenAI over WebRTC; returns when each caller began to talk."""
         told: dict[str, Any] = {
             "provider": "openai",
@@ -77,7 +84,7 @@ class _Calls:
         began = []
         loop = asyncio.get_running_loop()
         for number in range(count):
-            room = _Room()
+            room = _Room(os.path.join(folder, f"room-{number}.pcm"))
             bridge = RoomBridge(room, make_model(read(told, {}), _KEY), name=f"loop-{number}")
             await bridge.__aenter__()
             self._tasks.append(self._group.create_task(bridge.run(), name=f"loop-{number}"))
@@ -95,13 +102,9 @@ class _Calls:
             await asyncio.sleep(began + number / 50 - loop.time())
             room.speak("caller", pcm[number * _FRAME : (number + 1) * _FRAME])
 
-    async def ears(self, folder: str) -> dict[str, Any]:
-        """Save what sounded in each in-process room."""
-        files = []
-        for number, room in enumerate(self._rooms):
-            files.append(os.path.join(folder, f"room-{number}.npz"))
-            room.capture().save(files[-1])
-        return {"files": files}
+    async def ears(self) -> dict[str, Any]:
+        """What sounded in each in-process room, and when."""
+        return {"rooms": [room.save() for room in self._rooms]}
 
     async def state(self) -> dict[str, Any]:
         """Counters of each call, and tasks of the process."""
@@ -115,6 +118,8 @@ class _Calls:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for bridge in self._bridges:
             await bridge.__aexit__(None, None, None)
+        for room in self._rooms:
+            room.file.close()
         self._tasks.clear()
         self._rooms.clear()
         self._bridges.clear()

@@ -26,8 +26,9 @@ def test_markers_are_where_they_are_looked_for_and_talk_has_no_holes(
     assert holes_ms(talk, BABBLE_HZ) == []
 
 
-def test_a_hole_is_found_with_its_length() -> None:
-    talk = np.full(24_000, 3000, dtype=np.int16)
+def test_a_hole_is_found_with_its_length_and_a_pause_is_none() -> None:
+    talk = np.full(48_000, 3000, dtype=np.int16)
+    talk[20_000:44_000] = 0
     talk[4_800:5_760] = 0
     talk[9_600:9_960] = 0  # 15 ms are none
     talk[-1_200:] = 0
