@@ -208,6 +208,8 @@ class OutboxStats(msgspec.Struct):
     dropped_audio_ms: float = 0.0
     skipped_silence_ms: float = 0.0
     """Silence left out to catch up, where audio can only be sent at the speed of sound."""
+    shortened_ms: float = 0.0
+    """Pitch periods of speech left out for the same reason: it was said up to 13 % faster."""
     unsent_messages: int = 0
     """Other messages that were still waiting when the connection ended."""
     dropped_after_end: int = 0

@@ -110,12 +110,14 @@ class Concealer:
         self._cycle = cycle
 
 
-def pitch_samples(past: Float32Array, rate_hz: int) -> tuple[int, float]:
-    """The lag at which the end of `past` is most like what was before it, and how alike they are, -1 to 1.
+def pitch_samples(past: Float32Array, rate_hz: int, most: int | None = None) -> tuple[int, float]:
+    """The lag, at most `most` samples, at which the end of `past` is most like what was before it, and how alike they
+    are, -1 to 1.
 
     Needs 28 ms. Noise has no pitch: its lag is then any, its likeness small.
     """
     shortest, longest, size = (int(rate_hz * seconds) for seconds in (_SHORTEST_S, _LONGEST_S, _MATCH_S))
+    longest = longest if most is None else min(longest, most)
     reach = past[-size - longest :]
     recent = reach[-size:]
     products = np.correlate(reach, recent, "valid")[: longest - shortest + 1]
@@ -167,11 +169,8 @@ def _alike(pcm: Int16Array, rate_hz: int, most: int, force: bool) -> tuple[Float
     if longest < shortest or len(pcm) < needed:
         return None
     samples = pcm.astype(np.float32)
-    period, likeness = pitch_samples(samples[:needed], rate_hz)
-    while period > longest:  # the next shorter likely one: half of it
-        period //= 2
-        likeness = 0.0 if not force else likeness
-    if period < shortest or (likeness < _ALIKE and not force):
+    period, likeness = pitch_samples(samples[:needed], rate_hz, longest)
+    if likeness < _ALIKE and not force:
         return None
     at = max(0, needed - 2 * period)
     return samples, at, period

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from providers.contract import OutboxStats
 from providers.link import Link, LinkUser
 from providers.webrtc.outbox import RealTimeOutbox
+from providers.webrtc.punctual import Punctual
 
 __all__ = ["PeerConnection", "PeerLink"]
 
@@ -57,6 +58,7 @@ class PeerLink:
         self._user: LinkUser | None = None
         self._early: list[str | bytes] = []
         self._outbox: RealTimeOutbox | None = None
+        self._punctual: Punctual | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._end: tuple[int, str] | None = None
         self._told = False
@@ -97,6 +99,7 @@ class PeerLink:
     def carry_audio(self, stats: OutboxStats) -> bool:
         """See `Link.carry_audio`: yes."""
         self._outbox = RealTimeOutbox(self._outbox_ms, stats, kept_silence_ms=self._kept_silence_ms)
+        self._punctual = Punctual(stats)
         return True
 
     def send_audio(self, audio: bytes) -> None:
@@ -175,13 +178,14 @@ class PeerLink:
     def _hand_on(self) -> None:
         """Keep the sender's own queue a little filled; the rest waits where it can still be dropped."""
         self._beat = None
-        outbox, peer = self._outbox, self._peer
-        if outbox is None or peer is None or self._end is not None:
+        outbox, punctual, peer = self._outbox, self._punctual, self._peer
+        if outbox is None or punctual is None or peer is None or self._end is not None:
             return
-        ahead_ms = peer.queued_ms(self._loop.time())
+        now = self._loop.time()
+        ahead_ms = peer.queued_ms(now)
         while ahead_ms < _LEAD_MS and (taken := outbox.take(ahead_ms)) is not None:
             piece, duration_ms = taken
-            peer.send_audio(piece)
+            peer.send_audio(punctual.hand_on(piece, ahead_ms, now))
             ahead_ms += duration_ms
         if outbox:
             self._beat = self._loop.call_later(_BEAT_S, self._hand_on)
