@@ -194,6 +194,9 @@ class HeardAudio:
                     reply = self._replies[reply_id or ""]
                     reply.held.append(event)
                     reply.done_at = now
+                case TurnComplete(_, str() as reply_id, reason):
+                    self._remember(reply_id, cut=reason == "interrupted")  # what is told of it from now on is late
+                    passed.append(event)
                 case _:
                     passed.append(event)
         while len(self._replies) > _KEPT:
@@ -294,10 +297,11 @@ class HeardAudio:
                 before.stopped_at = None
                 return [SpeechChunk(self._session, reply_id, b"".join(before.quiet))] if before.quiet else []
             events += self._complete(before)
-        self._over.pop(reply_id, None)  # a server may let its buffer run dry in the midst of a reply
+        ended = self._over.pop(reply_id, None) is not None  # a server may let its buffer run dry in mid-reply
         reply = self._replies.get(reply_id)
         if reply is None:
             reply = self._replies[reply_id] = _Reply(reply_id)
+            reply.done_at = now if ended else None
         self._open = reply
         self._loud_run = 0
         reply.sounded_at = self.sounded_at = now

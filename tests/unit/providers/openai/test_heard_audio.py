@@ -253,6 +253,24 @@ def test_a_server_that_never_says_started_is_understood() -> None:
     assert track.fence.stats.untold_starts == 1
 
 
+def test_words_that_come_after_the_end_of_a_reply_make_nobody_wait() -> None:
+    track = Track()
+    track.done("a")
+    track.says("a")
+    assert track.fence.unfinished == () and not track.fence.silence(track.now)
+
+
+def test_speech_that_starts_after_the_end_was_told_ends_by_itself_if_its_stop_gets_lost() -> None:
+    track = Track()
+    track.done("a")
+    track.does(track.fence.started("a", track.now))
+    track.plays(*(voice(n) for n in range(10)))
+    track.plays(*[QUIET] * 20)
+    assert track.fence.speaking and track.speech("a")
+    track.passes(6.0)
+    assert track.fence.unfinished == () and not track.fence.speaking
+
+
 def test_the_next_replys_start_ends_the_one_before() -> None:
     track = Track()
     spoken(track, "a", 1)
@@ -335,4 +353,4 @@ def test_whatever_comes_no_frame_is_told_twice_and_every_end_is_the_last_word(ac
             later = [e for e in track.events[place:] if isinstance(e, SpeechChunk) and e.reply_id == reply]
             assert not later, "nothing more of a dead reply"
             assert not any(isinstance(e, GenerationComplete) and e.reply_id == reply for e in track.events)
-    assert track.fence.unfinished == () or set(track.fence.unfinished) - done
+    assert not set(track.fence.unfinished) & done, "what was told to its end is waited for no longer"
