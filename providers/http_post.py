@@ -63,7 +63,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, connection: Connecti
             return HttpAnswer(answer.status, _lower(answer.headers), _read(answer, give_up))
     except urllib.error.HTTPError as refused:
         with refused:
-            return HttpAnswer(refused.code, _lower(refused.headers), _read(refused, give_up))
+            return HttpAnswer(refused.code, _lower(refused.headers), _read_refusal(refused, give_up))
     except TimeoutError:
         said = f"{place(url)} did not answer within {connection.connect_timeout_s:g} s"
         raise ProviderUnavailable(said) from None
@@ -84,6 +84,13 @@ def _read(answer: IO[bytes], give_up: float) -> bytes:
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces)
+
+
+def _read_refusal(refused: IO[bytes], give_up: float) -> bytes:
+    try:
+        return _read(refused, give_up)
+    except (OSError, http.client.HTTPException):
+        return b""  # the status alone says what to do
 
 
 def _lower(headers: Message) -> dict[str, str]:

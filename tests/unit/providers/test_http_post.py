@@ -68,12 +68,22 @@ async def test_a_redirect_is_not_followed() -> None:
     assert len(asked) == 1
 
 
-async def test_a_server_that_never_answers_is_given_up() -> None:
-    async with server(pause_s=0.0) as (url, _):
-        pass
-    with pytest.raises(ProviderUnavailable) as caught:
-        await ask(url)
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_server_that_never_answers_or_is_not_there_is_given_up(listens: bool) -> None:
+    async with server(b"", pause_s=30.0) as (url, _):
+        if listens:
+            with pytest.raises(ProviderUnavailable, match=r"did not answer within 0\.5 s") as caught:
+                await ask(url)
+    if not listens:
+        with pytest.raises(ProviderUnavailable, match="cannot connect") as caught:
+            await ask(url)
     assert "sk-very-secret" not in str(caught.value) and "hidden-key" not in str(caught.value)
+
+
+async def test_a_refusal_that_is_never_told_to_its_end_is_a_refusal_all_the_same() -> None:
+    async with server(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 1000\r\n\r\n", pause_s=30.0) as (url, _):
+        answer = await ask(url)
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "7", b"")
 
 
 async def test_a_server_that_drips_holds_us_no_longer_than_the_timeout() -> None:
