@@ -7,15 +7,11 @@ the page do.
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest import mock
 
-import bridge.app
-from bridge.facade import RoomBridge
 from providers.scripted.scenario import Call, Pace, Scenario, Text, TurnScript
 from tests.e2e.browser import browser_with, missing, new_page
 from tests.e2e.page_calls import microphone, served_page, speech
@@ -64,7 +60,8 @@ def _scenario() -> Scenario:
 
 async def _call(browser: Browser, name: str, *, dark: bool, size: tuple[int, int]) -> None:
     """One call; its picture is taken while the last answer is spoken."""
-    served = served_page(None, _scenario(), providers=("openai", "scripted", "gemini"))
+    tools = (get_weather, opening_hours)
+    served = served_page(None, _scenario(), tools=tools, providers=("openai", "scripted", "gemini"))
     async with (
         served as serving,
         new_page(browser, serving.address, dark=dark, size=size, device_scale_factor=2) as page,
@@ -107,13 +104,10 @@ async def main() -> None:
     asked = speech("question")
     with tempfile.TemporaryDirectory() as folder:
         mic = microphone(Path(folder) / "mic.wav", 3.0, asked, 6.5, asked, 6.5, asked, 60.0)
-        # The served process has no functions of its own for a model to call.
-        shown = functools.partial(RoomBridge, tools=[get_weather, opening_hours])
-        with mock.patch.object(bridge.app, "RoomBridge", shown):
-            for name, dark, size in (("light", False, WIDE), ("dark", True, WIDE), ("phone", False, PHONE)):
-                async with browser_with(mic) as browser:
-                    await _call(browser, name, dark=dark, size=size)
-                sys.stdout.write(f"docs/img/page-{name}.png\n")
+        for name, dark, size in (("light", False, WIDE), ("dark", True, WIDE), ("phone", False, PHONE)):
+            async with browser_with(mic) as browser:
+                await _call(browser, name, dark=dark, size=size)
+            sys.stdout.write(f"docs/img/page-{name}.png\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,10 @@ async def served_page(
     *,
     max_calls: int = 10,
     video: VideoSettings | None = None,
+    tools: Iterable[Callable[..., Any]] = (),
     **serve: Any,
 ) -> AsyncIterator[ServedPage]:
-    """Args: server is the LiveKit server that rooms are made on; None: there is none."""
+    """Args: server is the LiveKit server that rooms are made on; None: there is none. tools are the model's."""
     async with emulator_of("openai", scenario) as emulator:
         own = PROVIDERS["openai"].settings_type()(base_url=f"{emulator.base_url}/v1")
         config = Config(
@@ -87,7 +88,7 @@ async def served_page(
         environ = {"OPENAI_API_KEY": "a-key"}
         if server is not None:
             environ |= {"LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
-        process = Process()
+        process = Process(tools)
         told: asyncio.Queue[str] = asyncio.Queue()
         serving = Serving(config, environ, process, tell=told.put_nowait)
         failed: Exception | None = None
