@@ -143,7 +143,7 @@ class CallCarrier:
         pass
 
     def peer_closed(self, reason: str) -> None:
-        if not self._over and self._said_goodbye is None and not reason.startswith("ice"):
+        if not self._over and self._said_goodbye is None and not reason.startswith(("ice", "bug")):
             self._said_goodbye, self._code = True, 1000
         self._end(reason)
 

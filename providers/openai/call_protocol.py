@@ -39,7 +39,7 @@ _ARRIVES_S = 0.15
 """From the sender to the service's ear: the network and its jitter buffer."""
 _UNCLAIMED_MS = 2000.0
 """So much speech, and no message about it or anything else: the data channel is dead."""
-_SMALLER = "make it smaller, or set providers.openai.sideband = true: a WebSocket takes 16 MiB"
+_SMALLER = "make it smaller, or set providers.openai.sideband = true: a WebSocket takes 15 MiB"
 
 
 class OpenAICallProtocol(OpenAIProtocol):
