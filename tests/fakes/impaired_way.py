@@ -1,4 +1,4 @@
-"""Carries packets through an `Impairment` in real time."""
+"""Carries packets through an `Impairment` in real time: one way, and what the lines that have two share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.fakes.netem import Impairment
 from tests.fakes.rtp_tap import RtpTap
 
-__all__ = ["ImpairedWay"]
+__all__ = ["ImpairedLine", "ImpairedWay"]
 
 
 class ImpairedWay:
@@ -53,3 +53,24 @@ class ImpairedWay:
             self.stop()
         if due is not None and self._timer is None:
             self._timer = self._loop.call_at(due, self._due)
+
+
+class ImpairedLine:
+    """Two ways, `up` and `down`; who carries them says what passes."""
+
+    def __init__(self, up: Impairment, down: Impairment) -> None:
+        self.up = up
+        self.down = down
+        self._ways: list[ImpairedWay] = []
+
+    def cut(self, seconds: float) -> None:
+        """Nothing of what is impaired passes for so long, either way, from now on."""
+        now = asyncio.get_running_loop().time()
+        self.up.cut(now, seconds)
+        self.down.cut(now, seconds)
+
+    @property
+    def taps(self) -> tuple[RtpTap, RtpTap]:
+        """Up and down."""
+        up, down = self._ways
+        return up.tap, down.tap

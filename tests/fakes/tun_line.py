@@ -18,9 +18,8 @@ from types import TracebackType
 
 import msgspec
 
-from tests.fakes.impaired_way import ImpairedWay
+from tests.fakes.impaired_way import ImpairedLine, ImpairedWay
 from tests.fakes.netem import Impairment
-from tests.fakes.rtp_tap import RtpTap
 
 __all__ = ["End", "TunLine", "why_no_tun"]
 
@@ -57,7 +56,7 @@ class End(msgspec.Struct, frozen=True):
         return "ip", "netns", "exec", self.namespace
 
 
-class TunLine:
+class TunLine(ImpairedLine):
     """Use as an async context manager. In each namespace there is nothing but its loopback and its end of the line.
 
     The ends are called far and near; `up` is the way from far to near. Only UDP is impaired: what signals over TCP is
@@ -66,8 +65,7 @@ class TunLine:
     """
 
     def __init__(self, up: Impairment, down: Impairment) -> None:
-        self.up = up
-        self.down = down
+        super().__init__(up, down)
         number = next(_numbers)
         own = os.getpid() * 4 + number
         # The range for tests of networks, RFC 2544: nobody's own.
@@ -76,7 +74,6 @@ class TunLine:
         self.far = End(f"198.18.{third}.{fourth + 2}", f"{name}-far", f"rb{own % 100_000}f")
         self.near = End(f"198.18.{third}.{fourth + 1}", f"{name}-near", f"rb{own % 100_000}n")
         self._ends: list[int] = []
-        self._ways: list[ImpairedWay] = []
 
     async def __aenter__(self) -> TunLine:
         await asyncio.to_thread(self._set_up)
@@ -97,18 +94,6 @@ class TunLine:
         for way in self._ways:
             way.stop()
         await asyncio.to_thread(self._take_down)
-
-    def cut(self, seconds: float) -> None:
-        """No UDP passes for so long, either way, from now on."""
-        now = asyncio.get_running_loop().time()
-        self.up.cut(now, seconds)
-        self.down.cut(now, seconds)
-
-    @property
-    def taps(self) -> tuple[RtpTap, RtpTap]:
-        """Up and down."""
-        up, down = self._ways
-        return up.tap, down.tap
 
     def _set_up(self) -> None:
         _remove_left_over()

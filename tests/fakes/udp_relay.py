@@ -11,9 +11,8 @@ import socket
 from collections.abc import Callable
 from types import TracebackType
 
-from tests.fakes.impaired_way import ImpairedWay
+from tests.fakes.impaired_way import ImpairedLine, ImpairedWay
 from tests.fakes.netem import Impairment
-from tests.fakes.rtp_tap import RtpTap
 
 __all__ = ["UdpRelay"]
 
@@ -44,7 +43,7 @@ class _Side:
         self.exits: dict[tuple[Address, Address], int] = {}
 
 
-class UdpRelay:
+class UdpRelay(ImpairedLine):
     """Use as an async context manager, on the loop of the calls. Has at most 64 ports: beyond, packets are dropped.
 
     `up` is the way from the offerer to the answerer, `down` the way back. Only host candidates of IPv4 are carried;
@@ -52,11 +51,9 @@ class UdpRelay:
     """
 
     def __init__(self, up: Impairment, down: Impairment) -> None:
-        self.up = up
-        self.down = down
+        super().__init__(up, down)
         self.strangers = 0
         """Packets of senders that no description has named, before both were rewritten or when all ports are taken."""
-        self._ways: list[ImpairedWay] = []
         self._offerer: _Side | None = None
         self._answerer: _Side | None = None
 
@@ -78,18 +75,6 @@ class UdpRelay:
                 loop.remove_reader(port.socket)
                 port.socket.close()
             side.ports.clear()
-
-    def cut(self, seconds: float) -> None:
-        """Nothing passes for so long, either way, from now on."""
-        now = asyncio.get_running_loop().time()
-        self.up.cut(now, seconds)
-        self.down.cut(now, seconds)
-
-    @property
-    def taps(self) -> tuple[RtpTap, RtpTap]:
-        """Up and down."""
-        up, down = self._ways
-        return up.tap, down.tap
 
     def offer(self, sdp: str) -> str:
         """The offer for the answerer."""
