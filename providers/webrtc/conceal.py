@@ -142,7 +142,7 @@ def shortened(pcm: Int16Array, rate_hz: int, most: int, *, force: bool = False) 
 
     Needs 44 ms to choose from. `force` takes the best place even if it will be heard.
     """
-    found = _alike(pcm, rate_hz, most, force)
+    found = _alike(pcm, rate_hz, most, force=force)
     if found is None:
         return pcm
     samples, at, period = found
@@ -151,9 +151,9 @@ def shortened(pcm: Int16Array, rate_hz: int, most: int, *, force: bool = False) 
     return np.concatenate([pcm[:at], _to_int16(joint), pcm[at + 2 * period :]])
 
 
-def lengthened(pcm: Int16Array, rate_hz: int, most: int, *, force: bool = False) -> Int16Array:
+def lengthened(pcm: Int16Array, rate_hz: int, most: int) -> Int16Array:
     """`pcm` with one pitch period more, at most `most` samples more; unchanged where no two neighbours are alike."""
-    found = _alike(pcm, rate_hz, most, force)
+    found = _alike(pcm, rate_hz, most, force=False)
     if found is None:
         return pcm
     samples, at, period = found
@@ -162,7 +162,7 @@ def lengthened(pcm: Int16Array, rate_hz: int, most: int, *, force: bool = False)
     return np.concatenate([pcm[: at + period], _to_int16(joint), pcm[at + period :]])
 
 
-def _alike(pcm: Int16Array, rate_hz: int, most: int, force: bool) -> tuple[Float32Array, int, int] | None:
+def _alike(pcm: Int16Array, rate_hz: int, most: int, *, force: bool) -> tuple[Float32Array, int, int] | None:
     """Samples, and where two neighbouring periods of which length are alike."""
     shortest, longest = int(rate_hz * _SHORTEST_S), min(int(rate_hz * _LONGEST_S), most)
     needed = int(rate_hz * (_LONGEST_S + _MATCH_S)) + 1

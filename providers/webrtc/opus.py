@@ -18,6 +18,8 @@ _WIRE_HZ = 48_000
 _AMPLE_BPS, _PLAIN, _THOROUGH = 32_000, 1, 5
 """From 32 kbit/s on, searching longer changes the spectrum of speech by a quarter of a decibel and costs 0.12 ms a
 packet more; below, it is the difference between a voice and a narrow one."""
+_EXPECTED_LOSS_PERCENT = 10
+"""Decides how much in-band repair data (FEC) the packets carry."""
 _LONGEST_SAMPLES = 5_760
 """120 ms at 48 kHz: the longest packet there is (RFC 6716 section 2)."""
 
@@ -25,19 +27,8 @@ _LONGEST_SAMPLES = 5_760
 class OpusEncoder:
     """20 ms of int16 mono to one Opus packet, straight from the caller's rate: no resampling in Python."""
 
-    def __init__(
-        self,
-        rate_hz: int = 24_000,
-        *,
-        bitrate_bps: int = 32_000,
-        complexity: int | None = None,
-        expected_loss_percent: int = 10,
-    ) -> None:
-        """Args: `rate_hz` of `RATES_HZ`; `complexity` 0 to 10, None for what the bitrate needs;
-        `expected_loss_percent` decides how much in-band repair data (FEC) the packets carry. Raises ValueError for
-        another rate."""
-        if complexity is None:
-            complexity = _PLAIN if bitrate_bps >= _AMPLE_BPS else _THOROUGH
+    def __init__(self, rate_hz: int = 24_000, *, bitrate_bps: int = 32_000) -> None:
+        """Args: `rate_hz` of `RATES_HZ`. Raises ValueError for another one."""
         if rate_hz not in RATES_HZ:
             raise ValueError(f"rate_hz = {rate_hz}: use one of {', '.join(map(str, RATES_HZ))}")
         codec = CodecContext.create("libopus", "w")
@@ -49,10 +40,10 @@ class OpusEncoder:
         codec.time_base = Fraction(1, rate_hz)
         codec.options = {
             "application": "voip",
-            "compression_level": str(complexity),
-            "fec": "1" if expected_loss_percent else "0",
+            "compression_level": str(_PLAIN if bitrate_bps >= _AMPLE_BPS else _THOROUGH),
+            "fec": "1",
             "frame_duration": "20",
-            "packet_loss": str(expected_loss_percent),
+            "packet_loss": str(_EXPECTED_LOSS_PERCENT),
             "vbr": "on",
         }
         self._codec = codec
