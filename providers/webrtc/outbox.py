@@ -16,14 +16,14 @@ _QUIET_PEAK = 200
 """int16, -44 dBFS: a room's noise."""
 _ONSET_PIECES = 3
 """Quiet in front of speech is kept: words begin softly."""
-_CATCH_UP_MS = 160.0
+_CATCH_UP_MS = 80.0
 _CAUGHT_UP_MS = 40.0
 
 
 class RealTimeOutbox:
     """Speech waiting to be sent. Full: the oldest goes and `OutboxStats` counts it.
 
-    Speech that was given faster than it can be sent stays late until somebody pauses. So once more than 160 ms wait,
+    Speech that was given faster than it can be sent stays late until somebody pauses. So once more than 80 ms wait,
     here and in the sender, silence is left out until 40 ms wait; only what is beyond `kept_silence_ms` of a pause, so
     that every turn still ends where it ended, and counted.
     """
