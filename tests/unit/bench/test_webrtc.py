@@ -31,5 +31,5 @@ def test_a_hole_is_found_with_its_length_and_a_pause_is_none() -> None:
     talk[20_000:44_000] = 0
     talk[4_800:5_760] = 0
     talk[9_600:9_960] = 0  # 15 ms are none
-    talk[-1_200:] = 0
-    assert holes_ms(talk, 24_000) == [40.0, 50.0]
+    talk[-1_200:] = 0  # its end, too, may be that of a pause
+    assert holes_ms(talk, 24_000) == [40.0]
