@@ -142,15 +142,18 @@ async def test_watched_video_leaves_nothing_and_video_that_is_off_costs_nothing(
             await look(1.5)
         gc.collect()
         handles, kept = live_handles(), [kept_mb()]
-        for _ in range(3):
-            await look(1.5)
-        kept.append(kept_mb())
+        # One frame that was kept would be 1.4 MB; 67 of them are decoded in each round. What leaks does so in each, the
+        # heap of a process with a long past finds its size in one.
+        while len(kept) < 4 and (len(kept) < 2 or kept[-1] - kept[-2] >= 12):
+            for _ in range(3):
+                await look(1.5)
+            kept.append(kept_mb())
+        assert kept[-1] - kept[-2] < 12, f"kept: {kept} MB"
         await asyncio.sleep(3.0)  # off: somebody films, and nobody looks
         gc.collect()
         kept.append(kept_mb())
         assert live_handles() <= handles
-        # One frame that was kept would be 1.4 MB; 67 of them were decoded in each round.
-        assert kept[1] - kept[0] < 12 and kept[2] - kept[1] < 3, f"kept: {kept} MB"
+        assert kept[-1] - kept[-2] < 3, f"kept: {kept} MB"
 
 
 async def test_a_room_that_was_left_holds_nothing_native_but_knows_its_counters(server: LocalServer) -> None:

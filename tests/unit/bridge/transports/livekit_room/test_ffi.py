@@ -306,3 +306,21 @@ def test_client_protocol_is_read_or_unknown() -> None:
     assert ffi.client_protocol(somebody) == 2
     nobody: Any = object()
     assert ffi.client_protocol(nobody) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_room_that_was_taken_and_left_again_is_no_orphan(
+    client: FakeClient, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def request(_: ffi_pb2.FfiRequest) -> ffi_pb2.FfiResponse:
+        assert known  # as the SDK does of a handle that the native side has dropped
+        return ffi_pb2.FfiResponse()
+
+    monkeypatch.setattr(client, "request", request)
+    joined = ffi_pb2.FfiEvent()
+    joined.connect.result.room.handle.id = 41
+    joined.connect.result.local_participant.handle.id = 42
+    assert client.hub is not None
+    client.hub._leave_orphan(joined)
+    assert client.hub.orphans == known
+    assert client.dropped == ([42, 41] if known else [])
