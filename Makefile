@@ -33,7 +33,7 @@ page: $(PAGE_READY)  ## Put LiveKit's client for the page into web/node_modules 
 	@test -e $(PAGE_READY)
 
 demo: $(INSTALLED) $(PAGE_READY)  ## Talk to the offline model by a page or in a room: make demo ARGS="--say a.wav --save b.wav"
-	@$(MAKE) --no-print-directory server || echo "going on without a livekit-server" >&2
+	@$(MAKE) --silent --no-print-directory server || echo "going on without a livekit-server" >&2
 	@$(BIN)/roombridge demo $(ARGS)
 
 # One pytest run, last, so that the closing line counts every test.
