@@ -480,6 +480,7 @@ class RoomBridge:
         yield from counters_of("tools", self._control.tools.runner.stats)
         yield from counters_of("results", self._control.tools.desk.stats)
         yield from counters_of("sessions", self._control.keeper.stats)
+        yield from counters_of("provider", self._control.reports.stats)
         yield from counters_of("mixer", self._mixer.stats)
         yield from counters_of("playout", self._playout.stats)
         if self._paced is not None:

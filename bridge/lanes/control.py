@@ -16,10 +16,20 @@ from bridge.lanes.fast import FastLane
 from bridge.lanes.keeper import SessionKeeper
 from bridge.lanes.keeper_ports import Memory
 from bridge.lanes.open_sessions import OpenSessions
+from bridge.lanes.reports import Reports
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.toolbox import Toolbox
 from bridge.sessions.feed import SessionFeed
-from providers.contract import Closed, ModelSession, ResumptionUpdate, SpeechModel, ToolCall, ToolSpec
+from providers.contract import (
+    Closed,
+    ErrorReported,
+    ModelSession,
+    ResumptionUpdate,
+    SpeechModel,
+    ToolCall,
+    ToolSpec,
+    WarningReported,
+)
 from providers.errors import ProviderError
 from providers.health import HealthBook
 
@@ -50,6 +60,7 @@ class ControlLane:
     ) -> None:
         """Args: models, in the order of preference: the first one leads, the others stand in for it."""
         self.stats = ControlStats()
+        self.reports = Reports(name)
         self.tools = Toolbox(
             tools,
             settings,
@@ -118,6 +129,9 @@ class ControlLane:
 
     def go_away(self, time_left_s: float) -> None:
         self.keeper.go_away(time_left_s)
+
+    def reported(self, report: ErrorReported | WarningReported) -> None:
+        self.reports.add(report, asyncio.get_running_loop().time())
 
     def wake(self) -> None:
         self.keeper.wake()

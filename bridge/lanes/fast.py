@@ -69,6 +69,7 @@ from bridge.transports.contract import Transport
 from bridge.video.watching import Watching
 from providers.contract import (
     Closed,
+    ErrorReported,
     GenerationComplete,
     GoAway,
     ModelSession,
@@ -81,6 +82,7 @@ from providers.contract import (
     ToolCall,
     TurnComplete,
     TurnDetector,
+    WarningReported,
 )
 from providers.signal.vad import EnergyVad
 
@@ -181,6 +183,8 @@ class FastLane:
         if leader is None or event.session != leader.number:
             if isinstance(event, Closed):
                 self._control.session_closed(event)
+            elif isinstance(event, ErrorReported | WarningReported):
+                self._control.reported(event)
             elif not isinstance(event, SessionReady):
                 self.stats.side_events += 1
             return
@@ -219,6 +223,8 @@ class FastLane:
                 self._control.resumption(event)
             case GoAway(time_left_s=time_left_s):
                 self._control.go_away(time_left_s)
+            case ErrorReported() | WarningReported():
+                self._control.reported(event)
             case _:
                 pass
 

@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.core.commands import Command
 from bridge.core.words import EndReason
-from providers.contract import Closed, ResumptionUpdate, ToolCall
+from providers.contract import Closed, ErrorReported, ResumptionUpdate, ToolCall, WarningReported
 
 __all__ = ["ControlPort", "FastStats"]
 
@@ -25,6 +25,7 @@ class ControlPort(Protocol):
     def resumption(self, update: ResumptionUpdate) -> None: ...
     def turn_began(self) -> None: ...
     def go_away(self, time_left_s: float) -> None: ...
+    def reported(self, report: ErrorReported | WarningReported) -> None: ...
     def wake(self) -> None: ...
     def published(self, command: Command) -> None: ...
 
@@ -35,7 +36,7 @@ class FastStats(msgspec.Struct):
     frames_out: int = 0
     """Bus frames to the leading session."""
     side_events: int = 0
-    """Events of sessions that do not lead: not acted on."""
+    """Events of sessions that do not lead: not acted on. Their ends and what they report are."""
     mute_sessions: int = 0
     """Somebody spoke, and for `answers.mute_after_s` the leading session told nothing: it was asked to answer."""
     stalled_goodbyes: int = 0

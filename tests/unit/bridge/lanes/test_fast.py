@@ -35,6 +35,7 @@ from bridge.transports.loopback import LoopbackRoom
 from providers.contract import (
     Capabilities,
     Closed,
+    ErrorReported,
     GenerationComplete,
     InputTranscript,
     ReplyStarted,
@@ -46,6 +47,7 @@ from providers.contract import (
     TurnComplete,
     TurnDetector,
     UserSpeechStopped,
+    WarningReported,
 )
 from providers.errors import NeedsNewSession, ProviderUnavailable
 from providers.signal.formats import PCM16_24K
@@ -90,6 +92,9 @@ class Control:
 
     def go_away(self, time_left_s: float) -> None:
         self.asked.append(time_left_s)
+
+    def reported(self, report: ErrorReported | WarningReported) -> None:
+        self.asked.append(report)
 
     def turn_began(self) -> None: ...
 
@@ -256,6 +261,16 @@ async def test_the_end_of_any_session_is_passed_on(call: Call) -> None:
     first.dies(None)
     second.dies(None)
     assert [type(asked) for asked in call.control.asked] == [Closed, Closed]
+
+
+async def test_what_any_session_reports_is_passed_on(call: Call) -> None:
+    first = call.lead(1)
+    second = call.lead(2)
+    odd, led = WarningReported(1, "malformed_message", "no object"), ErrorReported(2, "invalid_value", "no")
+    first.emit(odd)
+    second.emit(led)
+    assert call.control.asked == [odd, led]
+    assert call.lane.stats.side_events == 0
 
 
 async def test_prompts_without_a_leader_are_kept_within_bounds(call: Call) -> None:
