@@ -12,8 +12,6 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
 from bridge.lanes.lead import Lead
 from bridge.lanes.leader_search import LeaderSearch
@@ -23,6 +21,7 @@ from bridge.lanes.succession import Succession
 from bridge.lanes.understudy import Understudy
 from bridge.lanes.wishes import Wishes
 from bridge.sessions.board import Role
+from bridge.sessions.overrides import Overrides
 from bridge.sessions.rollover import Rollover, Scene, Step, Way, way_of
 from bridge.sessions.thread import Thread
 from providers.contract import (
@@ -136,7 +135,8 @@ class SessionKeeper:
         Raises: the provider's own errors; SessionEnded when the call ends or has ended.
         """
         self._must_be_running()
-        number = await self.sessions.open(model or self.model, start or self._lead.session_start())
+        start, knows = start or self._lead.session_start(), self._lead.overrides
+        number = await self.sessions.open(model or self.model, start, knows=knows)
         self.sessions.listen(number)
         return number
 
@@ -165,21 +165,22 @@ class SessionKeeper:
         Raises: SettingRefused for what the model cannot serve; as for `swap` otherwise. Nothing has changed then.
         """
         self._must_be_running()
-        given = {"instructions": instructions, "tools": tools, "voice": voice}
-        changed = {name: value for name, value in given.items() if value is not None}
-        session = self.sessions.get(self.sessions.board.leader)
-        before, self._lead.overrides = self._lead.overrides, msgspec.structs.replace(self._lead.overrides, **changed)
+        changed = Overrides(instructions=instructions, tools=tools, voice=voice)
+        leader = self.sessions.board.leader
+        before, self._lead.overrides = self._lead.overrides, changed.over(self._lead.overrides)
         try:
-            if session is not None:
-                session.update(instructions=instructions, tools=tools, voice=voice)
+            if leader is not None:
+                known = self.sessions.known(leader)
+                known.session.update(**changed.given())
+                known.knows = changed.over(known.knows)
         except NeedsNewSession:
             try:
-                await self._ask(None, f"a change of {', '.join(changed)}")
+                await self._ask(None, f"a change of {', '.join(changed.given())}")
             except ProviderError:
                 self._lead.overrides = before
                 raise
         except SessionEnded:
-            pass  # the next one is opened with them
+            pass  # the next one is opened with them, or told of them when it takes the lead
         except ProviderError:
             self._lead.overrides = before
             raise
@@ -408,8 +409,11 @@ class SessionKeeper:
     def _give_lead(self, number: int, thread: Thread, *, resumed: bool) -> None:
         # Planned from here on: the first thing that it has to say may be its end.
         self._rollover.led(self._now(), self.sessions.must_get(number).capabilities.max_session_s)
+        lacks = self._lead.bring_up_to_date(number)
         if self._lead.give(number, thread, resumed=resumed):
             self._took_lead(number)
+            if lacks:  # changed while this one was being opened
+                self._rollover.want(f"a change of {', '.join(lacks)}")
             self._wishes.grant()
             self._stirred.set()
 

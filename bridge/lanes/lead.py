@@ -16,9 +16,10 @@ from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
 from bridge.sessions.handle import HandleKeeper
+from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread, take_up
 from providers.contract import SessionStart, SpeechModel, Standby, ToolSpec
-from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.errors import NeedsNewSession, ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
 from providers.health import EndpointHealth
 
 __all__ = ["Lead"]
@@ -45,7 +46,7 @@ class Lead:
     ) -> None:
         """Args: owes_results says whether a new leader will be told what tools have returned."""
         self.handle = HandleKeeper()
-        self.overrides = SessionStart()
+        self.overrides = Overrides()
         """What was changed since the call began."""
         self.since = 0.0
         """When the session that leads, or led last, was given the lead."""
@@ -69,8 +70,9 @@ class Lead:
 
     def session_start(self) -> SessionStart:
         """As configured, with what was changed since."""
-        tools = self._tool_specs() if self.overrides.tools is None else self.overrides.tools
-        return msgspec.structs.replace(self.overrides, tools=tools)
+        changed = self.overrides
+        tools = self._tool_specs() if changed.tools is None else changed.tools
+        return SessionStart(instructions=changed.instructions, tools=tools, voice=changed.voice)
 
     def thread(self, by_handle: bool) -> Thread:
         """How a session that is opened now takes up the thread."""
@@ -81,7 +83,7 @@ class Lead:
 
         Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
         """
-        start = self.session_start()
+        start, knows = self.session_start(), self.overrides
         if by_handle:
             start = msgspec.structs.replace(start, resume=self.handle.value)
         else:
@@ -91,7 +93,7 @@ class Lead:
         health = self._succession.health_of(model)
         await self._until_allowed(model, health)
         try:
-            number = await self._sessions.open(model, start, standby)
+            number = await self._sessions.open(model, start, standby, knows=knows)
         except ProviderError as problem:
             if not isinstance(problem, ResumeRefused):
                 self._stats.connect_failures += 1
@@ -120,6 +122,24 @@ class Lead:
 
     # -------------------------------------------------------------------------------------------- give and take
 
+    def bring_up_to_date(self, number: int) -> list[str]:
+        """Tell an open session what was changed since it was opened. Returns what only another one can be told."""
+        known, wanted = self._sessions.known(number), self.overrides
+        lacks = known.knows.lacks(wanted)
+        if not lacks:
+            return []
+        changes = {name: value for name, value in wanted.given().items() if name in lacks}
+        if len(changes) < len(lacks):
+            return lacks  # back to what is configured: no session can be told that
+        try:
+            known.session.update(**changes)
+        except (NeedsNewSession, SessionEnded):
+            return lacks
+        except ProviderError as refused:  # whoever asked for it was served by another session, or by none yet
+            log.warning("a session could not be changed session=%d: %s", number, refused)
+        known.knows = wanted
+        return []
+
     def give(self, number: int, thread: Thread, *, resumed: bool) -> bool:
         """Give the lead to an open session. False: the first thing that it had to say was its end."""
         now = self._now()
@@ -129,7 +149,7 @@ class Lead:
             self._vacant_since = None
         if number != self._sessions.board.leader:
             self.since = now
-            self._succession.model = self._sessions.model_of(number)
+            self._succession.model = self._sessions.known(number).model
         if not resumed:
             self.handle.forget()
         # What the successor must know comes before what it hears.

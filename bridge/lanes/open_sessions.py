@@ -11,10 +11,11 @@ import msgspec
 
 from bridge.sessions.board import SessionBoard
 from bridge.sessions.feed import SessionFeed
+from bridge.sessions.overrides import Overrides
 from providers.contract import ModelSession, SessionStart, SpeechModel, Standby
 from providers.errors import SessionEnded
 
-__all__ = ["Feeds", "OpenSessions"]
+__all__ = ["Feeds", "OpenSession", "OpenSessions"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,15 @@ class Feeds(Protocol):
     def lead(self, number: int, hearing: Sequence[int]) -> None: ...
     def hear(self, numbers: Sequence[int]) -> None: ...
     def remove_session(self, number: int) -> None: ...
+
+
+class OpenSession(msgspec.Struct, eq=False):
+    """What is known of one session while it is open."""
+
+    session: ModelSession
+    model: SpeechModel
+    knows: Overrides
+    """What had been changed in the call when it was opened, and what it was told of since."""
 
 
 class OpenSessions:
@@ -50,27 +60,36 @@ class OpenSessions:
         self._opened = opened
         self._gone = gone
         self._lane: Feeds | None = None
-        self._sessions: dict[int, ModelSession] = {}
-        self._models: dict[int, SpeechModel] = {}
+        self._sessions: dict[int, OpenSession] = {}
         self._listened: set[int] = set()
 
     def start(self, lane: Feeds) -> None:
         self._lane = lane
 
     def get(self, number: int | None) -> ModelSession | None:
-        return None if number is None else self._sessions.get(number)
+        known = None if number is None else self._sessions.get(number)
+        return None if known is None else known.session
 
     def must_get(self, number: int) -> ModelSession:
+        """Raises ValueError if it is not open."""
+        return self.known(number).session
+
+    def known(self, number: int) -> OpenSession:
         """Raises ValueError if it is not open."""
         self.must_be_open(number)
         return self._sessions[number]
 
-    def model_of(self, number: int) -> SpeechModel:
-        return self._models[number]
-
-    async def open(self, model: SpeechModel, start: SessionStart, standby: Standby | None = None) -> int:
+    async def open(
+        self,
+        model: SpeechModel,
+        start: SessionStart,
+        standby: Standby | None = None,
+        *,
+        knows: Overrides = Overrides(),  # noqa: B008 - frozen
+    ) -> int:
         """Open a session that nobody listens to yet, on a connection that waits where there is one; returns its number.
 
+        Args: knows is what of `start` was changed since the call began.
         Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
         """
         number = self.board.open()
@@ -85,8 +104,7 @@ class OpenSessions:
             await session.close()
             raise SessionEnded("the call ended while a session was being opened")
         self.opened += 1
-        self._sessions[number] = session
-        self._models[number] = model
+        self._sessions[number] = OpenSession(session, model, knows)
         feed = self._make_feed(session)
         feed.resumed = bool(start.resume)
         self._feeds.add_session(feed)
@@ -117,12 +135,12 @@ class OpenSessions:
         """It can neither lead nor hear any more; the caller closes it. None: it was forgotten before."""
         self.board.close(number)
         self._feeds.remove_session(number)
-        self._models.pop(number, None)
         self._listened.discard(number)
-        session = self._sessions.pop(number, None)
-        if session is not None:
-            self._gone(number)
-        return session
+        known = self._sessions.pop(number, None)
+        if known is None:
+            return None
+        self._gone(number)
+        return known.session
 
     async def close(self, number: int) -> None:
         """Close a session that does not lead. Raises ValueError for the leader."""
@@ -136,10 +154,9 @@ class OpenSessions:
         """Bounded by each session's own goodbye."""
         self.closing = True
         goodbyes = await asyncio.gather(
-            *(session.close() for session in self._sessions.values()), return_exceptions=True
+            *(known.session.close() for known in self._sessions.values()), return_exceptions=True
         )
         self._sessions.clear()
-        self._models.clear()
         for failed in goodbyes:
             if isinstance(failed, Exception):
                 log.error("session not closed call=%s", self._name, exc_info=failed)

@@ -50,6 +50,7 @@ class HandSession:
         self.told: list[tuple[Any, ...]] = []
         self.heard = bytearray()
         self.heard_format: AudioFormat | None = None
+        self.refuses_updates: ProviderError | None = None
         self._listeners: list[Listener] = []
         self._waiting: list[SessionEvent] = [SessionReady(self.number, self.id, resumed=bool(start.resume))]
 
@@ -108,6 +109,8 @@ class HandSession:
     def update(
         self, *, instructions: str | None = None, tools: Sequence[ToolSpec] | None = None, voice: str | None = None
     ) -> None:
+        if self.refuses_updates is not None:
+            raise self.refuses_updates
         self._tell("update", instructions, tools, voice)
 
     def send_raw(self, message: dict[str, Any]) -> None:

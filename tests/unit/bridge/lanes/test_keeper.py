@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
 
 from bridge.sessions.thread import Loose
 from providers.contract import (
+    Capabilities,
     GoAway,
     SessionStart,
-    ToolSpec,
 )
 from providers.errors import (
     NeedsNewSession,
@@ -237,25 +237,77 @@ async def test_a_wish_that_nobody_can_grant_any_more_says_so() -> None:
         assert isinstance(waiting.result(), SessionEnded)
 
 
+class Fixed(HandModel):
+    """Nothing can be changed in its running sessions."""
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        session = await super().connect(start)
+        session.refuses_updates = NeedsNewSession(["voice"])
+        return session
+
+
+class Slow(Fixed):
+    """Opens a session when it is let, and one after the other."""
+
+    def __init__(self, capabilities: Capabilities = CAPABILITIES, *, fixed: bool = False) -> None:
+        super().__init__(capabilities)
+        self.may_open = asyncio.Semaphore(0)
+        self.asked = 0
+        self._fixed = fixed
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        self.asked += 1
+        await self.may_open.acquire()
+        return await (super().connect(start) if self._fixed else HandModel.connect(self, start))
+
+
 async def test_a_change_that_needs_a_new_session_gets_one_and_lasts() -> None:
-    class Fixed(HandSession):
-        def update(
-            self, *, instructions: str | None = None, tools: Sequence[ToolSpec] | None = None, voice: str | None = None
-        ) -> None:
-            raise NeedsNewSession(["voice"])
-
-    class FixedModel(HandModel):
-        async def connect(self, start: SessionStart | None = None) -> HandSession:
-            self.sessions.append(Fixed(start or SessionStart(), self.capabilities))
-            return self.session
-
-    async with kept_call(FixedModel()) as at_work:
+    async with kept_call(Fixed()) as at_work:
         await at_work.leads(1)
         await asyncio.wait_for(at_work.keeper.update(voice="marin"), 5)
         assert at_work.model.session.start.voice == "marin"
         at_work.model.session.dies(GONE)
         await at_work.leads(3)
         assert at_work.model.session.start.voice == "marin"
+
+
+async def test_what_is_changed_while_the_first_session_is_being_opened_is_told_to_it_before_it_leads() -> None:
+    model = Slow()
+    async with kept_call(model) as at_work:
+        await until(lambda: model.asked)
+        await at_work.keeper.update(instructions="be brief")
+        model.may_open.release()
+        await at_work.leads(1)
+        assert model.session.start.instructions is None
+        assert model.session.told == [("update", "be brief", None, None)]
+
+
+async def test_what_is_changed_while_a_successor_is_being_opened_holds_for_it_too() -> None:
+    model = Slow()
+    model.may_open.release()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+        model.session.emit(GoAway(1, 50.0))
+        await until(lambda: model.asked == 2)
+        await at_work.keeper.update(instructions="be brief")
+        assert model.sessions[0].told == [("update", "be brief", None, None)]
+        model.may_open.release()
+        await at_work.leads(2)
+        assert model.session.told == [("update", "be brief", None, None)]
+
+
+async def test_what_the_session_that_was_being_opened_cannot_be_told_is_known_to_the_next() -> None:
+    model = Slow(fixed=True)
+    async with kept_call(model) as at_work:
+        await until(lambda: model.asked)
+        await at_work.keeper.update(voice="marin")
+        model.may_open.release()
+        await at_work.leads(1)
+        model.may_open.release()
+        await at_work.leads(2)
+        assert [session.start.voice for session in model.sessions] == [None, "marin"]
+        await asyncio.sleep(0.05)
+        assert model.asked == 2, "the next one knows it all"
 
 
 # -------------------------------------------------------------------------------------------------------------- idle

@@ -15,9 +15,10 @@ from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
 from bridge.sessions.feed import SessionFeed
+from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread
-from providers.contract import Closed, ResumptionUpdate, SessionStart, ToolSpec
-from providers.errors import ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.contract import Closed, ResumptionUpdate, ToolSpec
+from providers.errors import NeedsNewSession, ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
 from providers.health import HealthBook
 from providers.retry import RetryPolicy
 from providers.signal.formats import PCM16_24K
@@ -83,9 +84,47 @@ async def test_a_session_begins_with_what_was_said_or_by_its_handle_never_with_b
 
 async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_configured() -> None:
     call = Call()
-    call.lead.overrides = SessionStart(voice="Kore", tools=())
+    call.lead.overrides = Overrides(voice="Kore", tools=())
     await call.open()
     assert (call.model.session.start.voice, call.model.session.start.tools) == ("Kore", ())
+
+
+async def test_a_session_is_told_of_what_was_changed_after_it_began_to_open_and_of_nothing_else() -> None:
+    call = Call()
+    call.lead.overrides = Overrides(voice="Kore", tools=())
+    number = await call.open()
+    assert call.lead.bring_up_to_date(number) == [] and call.model.session.told == []
+    call.lead.overrides = Overrides(voice="Kore", tools=(), instructions="be brief")
+    for _ in range(2):
+        assert call.lead.bring_up_to_date(number) == []
+        assert call.model.session.told == [("update", "be brief", None, None)]
+
+
+@pytest.mark.parametrize("refusal", [NeedsNewSession(["voice"]), SessionEnded("gone")])
+async def test_what_a_session_cannot_be_told_is_said_as_often_as_it_is_asked(refusal: ProviderError) -> None:
+    call = Call()
+    number = await call.open()
+    call.model.session.refuses_updates = refusal
+    call.lead.overrides = Overrides(voice="Kore")
+    assert [call.lead.bring_up_to_date(number) for _ in range(2)] == [["voice"], ["voice"]]
+
+
+async def test_no_session_can_be_told_to_go_back_to_what_is_configured() -> None:
+    call = Call()
+    call.lead.overrides = Overrides(voice="Kore")
+    number = await call.open()
+    call.lead.overrides = Overrides(instructions="be brief")
+    assert call.lead.bring_up_to_date(number) == ["instructions", "voice"]
+    assert call.model.session.told == []
+
+
+async def test_a_change_that_the_model_refuses_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    call = Call()
+    number = await call.open()
+    call.model.session.refuses_updates = ProviderError("a bad tool")
+    call.lead.overrides = Overrides(tools=(WEATHER,))
+    assert [call.lead.bring_up_to_date(number) for _ in range(2)] == [[], []]
+    assert ["a bad tool" in record.message for record in caplog.records] == [True]
 
 
 async def test_the_note_comes_before_the_lead_and_the_request_to_speak_after_it() -> None:

@@ -42,7 +42,7 @@ async def test_each_session_has_a_number_of_its_own_and_is_found_by_it() -> None
     call = Call()
     first, second = await call.open(), await call.open()
     assert (first.number, second.number) == (1, 2) == tuple(call.opened)
-    assert call.sessions.get(2) is second and call.sessions.model_of(2) is call.model
+    assert call.sessions.get(2) is second and call.sessions.known(2).model is call.model
     assert call.sessions.get(None) is None and call.sessions.get(3) is None
     assert set(call.lane.feeds) == {1, 2} and call.lane.leader is None
     with pytest.raises(ValueError, match=r"session 3 is not open \(open: \[1, 2\]\)"):
