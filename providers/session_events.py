@@ -224,6 +224,8 @@ class ErrorReported(msgspec.Struct, frozen=True, gc=False):
     message: str
     setting: str = ""
     """The field that the provider names, if it does."""
+    call_id: str = ""
+    """The tool call whose result it is that was refused, where that is known: the model has not been told it."""
 
 
 class Closed(msgspec.Struct, frozen=True):

@@ -132,6 +132,8 @@ class ControlLane:
 
     def reported(self, report: ErrorReported | WarningReported) -> None:
         self.reports.add(report, asyncio.get_running_loop().time())
+        if isinstance(report, ErrorReported) and report.call_id:
+            self.tools.refused(report.session, report.call_id)
 
     def wake(self) -> None:
         self.keeper.wake()

@@ -6,7 +6,8 @@ is told in words, for ids die with their session (docs/decisions). Should it ask
 is given the result that is there or under way, under its own id: no function runs twice for one wish.
 
 A result that was sent is kept until the reply to it is complete. If its session is lost before, the next one is told:
-the caller has not heard the answer, and that session knows nothing of it.
+the caller has not heard the answer, and that session knows nothing of it. If the provider refuses it by the call's id
+(it has forgotten the call), the leader is told in words, once.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _PATIENCE_S = 5.0
 """A note waits so long for a moment in which nobody speaks, and for the other results of its batch."""
 _LOOK_AGAIN_S = 0.1
 _KEPT = 256
+_NOBODY = 0
+"""No session has this number."""
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):
@@ -111,7 +114,7 @@ class DeskStats(msgspec.Struct):
     discarded: int = 0
     """Results that came after their call was taken back."""
     refused: int = 0
-    """Results that the provider's own code would not take. Each is logged."""
+    """Results that could not be sent to the session that had asked, or that the provider refused. Each is logged."""
     expired: int = 0
     """Results that no session took within `result_wait_s`, or before the call ended. Each is logged."""
 
@@ -131,7 +134,7 @@ class _Errand(msgspec.Struct):
     calls: list[ToolCall]
     """The newest is the one to answer."""
     session: int
-    """Whose it is now."""
+    """Whose it is now; `_NOBODY`: whoever leads next is told in words."""
     since: float
     """When its phase began, s."""
     phase: _Phase = _Phase.RUNNING
@@ -269,6 +272,17 @@ class ToolDesk:
             else:
                 self.stats.delivered -= 1
             self._wait(errand, now)
+
+    def refused(self, session: int, call_id: str, now: float) -> str:
+        """The provider has refused what this session was told by id: the leader is to be told in words, which may well
+        be the same session. Returns the function's name, empty when nothing is done about it."""
+        errand = self._errands.get(self._keys.get((session, call_id)) or 0)
+        if errand is None or errand.phase is not _Phase.TOLD or errand.session != session or errand.noted:
+            return ""
+        self.stats.refused += 1
+        errand.session = _NOBODY
+        self._wait(errand, now)
+        return errand.call.name
 
     # ------------------------------------------------------------------------------------------------------- time
 

@@ -99,6 +99,13 @@ class Toolbox:
         """This session has made its reply to the results that it was told."""
         self.desk.settled(session)
 
+    def refused(self, session: int, call_id: str) -> None:
+        """The provider has not taken the result of this call."""
+        name = "" if self._ended else self.desk.refused(session, call_id, self._now())
+        if name:
+            log.error("tool result refused, told in words call=%s session=%d tool=%s", self._name, session, name)
+            self._do([])
+
     def close(self) -> None:
         """The call is over: stop what runs, drop what waits."""
         if not self._ended:

@@ -346,7 +346,8 @@ class OpenAIProtocol:
         self._request_due()
         if is_harmless(error):
             return [self._warning(code, error.message)]
-        return [ErrorReported(self._number, code, error.message, error.param or "")]
+        call_id = self._reader.tools.refused(error.event_id)
+        return [ErrorReported(self._number, code, error.message, error.param or "", call_id)]
 
     def _end(self, code: int, reason: str, error: ProviderError) -> Closed:
         self._ended = True
@@ -460,9 +461,9 @@ class OpenAIProtocol:
             said = f"{name or 'a tool'} was answered twice; the first answer stands"
             self._notices.append(self._warning("tool_answered_twice", said))
             return
-        item = messages.function_output(call_id, output_text(result, error=error))
-        self._outgoing.append(messages.item_create(item, self._event_id()))
-        if tools.answered(call_id, respond=respond):
+        item, event_id = messages.function_output(call_id, output_text(result, error=error)), self._event_id()
+        self._outgoing.append(messages.item_create(item, event_id))
+        if tools.answered(call_id, event_id, respond=respond):
             self._ask(None, call_id)
 
     # ----------------------------------------------------------------------------------------------- commands: session

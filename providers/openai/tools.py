@@ -35,6 +35,8 @@ class ToolLedger:
         self._batches: OrderedDict[str, _Batch] = OrderedDict()
         self._batch_of: dict[str, str] = {}
         self._answered: OrderedDict[str, None] = OrderedDict()
+        self._sent: OrderedDict[str, str] = OrderedDict()
+        """Calls by the message that carried their answer."""
 
     def called(self, reply_id: str, call_id: str) -> bool:
         """Note a call. False: it is known already, and must not be run twice."""
@@ -55,11 +57,15 @@ class ToolLedger:
         """A second answer would be refused by the server."""
         return call_id in self._answered
 
-    def answered(self, call_id: str, *, respond: bool) -> bool:
-        """Note an answer. True: ask the model to go on now. An unknown call is a batch of its own."""
+    def answered(self, call_id: str, event_id: str, *, respond: bool) -> bool:
+        """Note an answer, sent under this event id. True: ask the model to go on now. An unknown call is a batch of its
+        own."""
         self._answered[call_id] = None
         if len(self._answered) > 16 * _KEPT_BATCHES:
             self._answered.popitem(last=False)
+        self._sent[event_id] = call_id
+        if len(self._sent) > _KEPT_BATCHES:
+            self._sent.popitem(last=False)
         reply_id = self._batch_of.pop(call_id, None)
         if reply_id is None:
             return respond
@@ -68,6 +74,10 @@ class ToolLedger:
         batch.respond = batch.respond or respond
         batch.latest = call_id
         return self._settle(reply_id, batch)
+
+    def refused(self, event_id: str | None) -> str:
+        """The server refused this message: the call whose answer it carried, empty for any other."""
+        return self._sent.pop(event_id or "", "")
 
     def response_ended(self, reply_id: str) -> str | None:
         """`response.done`. The call that was answered last, if all of its calls are: ask the model to go on."""

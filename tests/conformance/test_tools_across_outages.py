@@ -14,6 +14,7 @@ import pytest
 from bridge.conversation.ledger import ToolUse
 from bridge.facade import RoomBridge
 from bridge.transports.loopback import LoopbackRoom
+from providers.emulators.openai_wire import OpenAIWire
 from providers.emulators.server import EmulatorServer
 from providers.scripted.scenario import Call, Marker, Pace, Scenario, Session, TurnScript
 from providers.settings import ConnectionSettings, SpeechSettings
@@ -176,3 +177,20 @@ async def test_a_result_that_was_on_the_wire_when_the_connection_broke_is_told_a
         await until(lambda: caller.answered)
         assert caller.runs == 1
         assert caller.counters == {"results.delivered": 1, "results.delivered_by_note": 1, "results.redelivered": 1}
+
+
+async def test_a_result_for_a_call_that_the_provider_has_forgotten_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_caller("openai", booking_at(1), "table 7") as caller:
+        await caller.asks()
+        await caller.running.wait()
+        (connection,) = caller.emulator.connections
+        assert isinstance(connection.wire, OpenAIWire)
+        monkeypatch.setattr(connection.wire.mind, "expects_result", lambda call_id: False)
+        caller.go.set()
+        await until(lambda: caller.times_told == 2)
+        assert caller.bridge.snapshot().counters["provider.errors"] == 1
+        refused = {"results.delivered": 1, "results.refused": 1, "results.delivered_by_note": 1}
+        assert (caller.runs, caller.counters) == (1, refused)
+        await until(lambda: caller.answered)

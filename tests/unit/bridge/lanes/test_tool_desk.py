@@ -117,6 +117,42 @@ def test_calls_without_an_id_run_each(desk: Desk) -> None:
     assert desk.runs("") != desk.runs("")
 
 
+# ------------------------------------------------------------------------------------------- the provider refuses
+
+
+def test_a_result_that_the_provider_refuses_is_told_in_words_once(desk: Desk) -> None:
+    ticket = desk.runs("c1")
+    desk.returns(ticket)
+    assert desk.real.refused(1, "c1", desk.now) == "dig"
+    assert desk.real.open == 1
+    assert told(desk.wait()) == [("note", 1, ["c1"], "gold")]
+    assert desk.real.refused(1, "c1", desk.now) == "", "the note was refused too: nothing else is left to try"
+    desk.real.settled(1)
+    assert desk.wait(100) == [] and desk.real.open == 0
+    assert desk.stats == {"delivered": 1, "refused": 1, "delivered_by_note": 1}
+
+
+def test_a_refused_result_that_the_model_asks_for_once_more_is_told_to_that_call(desk: Desk) -> None:
+    desk.returns(desk.runs("c1"))
+    desk.real.refused(1, "c1", desk.now)
+    assert told(desk.call("c2")) == [("id", 1, ["c1", "c2"], "gold")]
+    assert desk.wait() == []
+
+
+@pytest.mark.parametrize(("session", "call_id"), [(1, "c2"), (2, "c1"), (1, ""), (0, "")])
+def test_the_refusal_of_what_is_not_known_changes_nothing(desk: Desk, session: int, call_id: str) -> None:
+    desk.returns(desk.runs("c1"))
+    assert desk.real.refused(session, call_id, desk.now) == "" and desk.wait() == []
+
+
+def test_what_is_answered_or_still_runs_cannot_be_refused_any_more(desk: Desk) -> None:
+    ticket = desk.runs("c1")
+    assert desk.real.refused(1, "c1", desk.now) == ""
+    desk.returns(ticket)
+    desk.real.settled(1)
+    assert desk.real.refused(1, "c1", desk.now) == "" and desk.wait() == []
+
+
 # ------------------------------------------------------------------------------------------------- a session is lost
 
 
@@ -541,6 +577,17 @@ class Interleavings(RuleBasedStateMachine):
             assert session == self.owner[ticket]
             self.cancelled.add(ticket)
         self.carry_out(orders)
+
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data())
+    def the_provider_refuses_a_result(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.ids)))
+        session, call_id = self.ids[ticket]
+        if session in self.alive and self.desk.refused(session, call_id, self.now):
+            assert self.deliveries[ticket][-1] == session
+            self.may[ticket] += 1
+            self.unanswered.add(ticket)
+            self.unsure[session].discard(ticket)
 
     @precondition(lambda self: self.leader in self.alive)
     @rule()

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from bridge.core.tool import Tool
 from bridge.core.words import ToolAnswered
 from bridge.lanes.settings import CallSettings
@@ -116,6 +118,23 @@ async def test_a_result_that_the_provider_refuses_is_answered_as_not_told_and_no
         await until(lambda: call.answered)
         assert [one.told for one in call.answered] == [False]
         assert call.box.desk.stats.refused == 1
+
+
+async def test_a_result_that_the_provider_refuses_later_is_told_in_words_and_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_call() as call:
+        session = call.opens(1)
+        call.asks(1)
+        call.go.set()
+        await until(lambda: call.answered)
+        call.box.refused(1, "c1")
+        call.box.refused(1, "c1")
+        await until(lambda: len(call.answered) == 2)
+        assert session.commands == ["send_tool_result", "send_text"]
+        assert [record.getMessage() for record in caplog.records] == [
+            "tool result refused, told in words call=test session=1 tool=look"
+        ]
 
 
 async def test_a_call_that_is_taken_back_is_stopped_and_nobody_is_told() -> None:

@@ -675,6 +675,18 @@ def test_an_error_is_reported_and_the_session_goes_on() -> None:
     assert Call().says("error", error=error) == [ErrorReported(1, "unknown_parameter", "no", "session.x")]
 
 
+def test_a_refused_tool_result_is_reported_with_its_call() -> None:
+    call = Call()
+    call.core.send_text("hello")
+    call.core.send_tool_result("c1", "f", "sunny")
+    sent = [json.loads(frame) for frame in call.core.outgoing()]
+    (text_id, result_id) = (frame["event_id"] for frame in sent if frame["type"] == "conversation.item.create")
+    assert call.refuses("invalid_value", text_id) == [ErrorReported(1, "invalid_value", "no")]
+    assert call.refuses("invalid_tool_call_id", result_id) == [
+        ErrorReported(1, "invalid_tool_call_id", "no", call_id="c1")
+    ]
+
+
 @pytest.mark.parametrize("code", ["response_cancel_not_active", "item_delete_invalid_item_id"])
 def test_a_race_with_the_server_is_only_a_warning(code: str) -> None:
     assert [type(event) for event in Call().refuses(code)] == [WarningReported]
