@@ -35,7 +35,13 @@ back within ten seconds, and is none of an added call's."""
 _TARGET_ADDED_MS, _TARGET_GROWTH_PERCENT, _TARGET_CALL_MB = 10.0, 20.0, 6.0
 _FLAT_FROM = 4
 """One call alone costs the SDK more: growth is counted from here on."""
-_COUNTERS = ("loop.late_beats", "loop.missed_beats", "playout.underruns", "playout.stalls", "outbox.dropped_frames")
+_COUNTERS = (
+    "loop.late_beats",
+    "loop.missed_beats",
+    "playout.underruns",
+    "playout.stalls",
+    "outbox.dropped_audio_messages",
+)
 
 
 class _Block(msgspec.Struct):

@@ -472,7 +472,6 @@ class RoomBridge:
         )
 
     def _gather(self) -> Iterator[tuple[str, int | float]]:
-        leading = self._fast.leading
         yield from counters_of("fast", self._fast.stats)
         yield from counters_of("absence", self._fast.absence.stats)
         yield from counters_of("orders", self._fast.orders.stats)
@@ -492,7 +491,6 @@ class RoomBridge:
         yield from counters_of("first_words", self._tape.stats)
         yield from counters_of("loop", self._pulse.stats)
         yield from ((f"room.{name}", value) for name, value in self.room.counters().items())
-        if leading is not None:
-            yield from counters_of("outbox", leading.outbox)
+        yield from self._control.sessions.counters()
         yield "sessions_now", len(self._control.sessions.board.open_numbers())
         yield "tools_now", self._control.tools.runner.running

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
+from bridge.lanes.outboxes import Outboxes
 from bridge.sessions.board import SessionBoard
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.overrides import Overrides
@@ -54,7 +55,6 @@ class OpenSessions:
         self.board = SessionBoard()
         self.closing = False
         """The call is ending: nothing is opened any more."""
-        self.opened = 0
         self._name = name
         self._make_feed = make_feed
         self._opened = opened
@@ -62,6 +62,7 @@ class OpenSessions:
         self._lane: Feeds | None = None
         self._sessions: dict[int, OpenSession] = {}
         self._listened: set[int] = set()
+        self._outboxes = Outboxes()
 
     def start(self, lane: Feeds) -> None:
         self._lane = lane
@@ -103,7 +104,6 @@ class OpenSessions:
             self.board.close(number)
             await session.close()
             raise SessionEnded("the call ended while a session was being opened")
-        self.opened += 1
         self._sessions[number] = OpenSession(session, model, knows)
         feed = self._make_feed(session)
         feed.resumed = bool(start.resume)
@@ -139,6 +139,7 @@ class OpenSessions:
         known = self._sessions.pop(number, None)
         if known is None:
             return None
+        self._outboxes.leave(known.session)
         self._gone(number)
         return known.session
 
@@ -156,10 +157,18 @@ class OpenSessions:
         goodbyes = await asyncio.gather(
             *(known.session.close() for known in self._sessions.values()), return_exceptions=True
         )
+        for known in self._sessions.values():
+            self._outboxes.leave(known.session)
         self._sessions.clear()
         for failed in goodbyes:
             if isinstance(failed, Exception):
                 log.error("session not closed call=%s", self._name, exc_info=failed)
+
+    def counters(self) -> Iterator[tuple[str, float]]:
+        """What all sessions of the call have sent and dropped, those that are gone included."""
+        serving = [known.session for known in self._sessions.values()]
+        told = self._outboxes.counters(serving, self.get(self.board.leader))
+        return ((f"outbox.{name}", value) for name, value in told)
 
     def must_be_open(self, number: int) -> None:
         if number not in self._sessions:

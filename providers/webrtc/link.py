@@ -205,6 +205,8 @@ class PeerLink:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
+        if self._outbox is not None:
+            self._outbox.drop_all()
         self._closing = self._loop.create_task(self._close(end), name=f"{self.name}:close")
 
     async def _close(self, end: tuple[int, str] | None) -> None:

@@ -116,6 +116,25 @@ async def test_a_session_that_opens_into_the_end_of_a_call_is_closed_again() -> 
     assert born[0].state == "closed" and call.opened == [] and call.sessions.board.open_numbers() == []
 
 
+async def test_what_a_lost_session_has_dropped_is_still_told() -> None:
+    call = Call()
+    first = await call.open()
+    call.sessions.lead(1)
+    first.outbox.dropped_audio_ms = 400
+    first.outbox.waiting_audio_ms = 100
+    told = dict(call.sessions.counters())
+    assert (told["outbox.dropped_audio_ms"], told["outbox.waiting_audio_ms_now"]) == (400, 100)
+    call.sessions.forget(1)
+    first.outbox.dropped_audio_ms = 500
+    await first.close()
+    second = await call.open()
+    second.outbox.dropped_audio_ms = 20
+    told = dict(call.sessions.counters())
+    assert (told["outbox.dropped_audio_ms"], told["outbox.waiting_audio_ms_now"]) == (520, 0)
+    await call.sessions.close_all()
+    assert dict(call.sessions.counters())["outbox.dropped_audio_ms"] == 520
+
+
 async def test_at_the_end_all_are_closed_even_if_one_of_them_fails(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(HandSession):
         async def close(self) -> None:

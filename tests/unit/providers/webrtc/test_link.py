@@ -138,6 +138,23 @@ async def test_the_bound_is_that_of_the_outbox_and_drops_are_counted() -> None:
     await link.wait_closed()
 
 
+@pytest.mark.parametrize("ended", ["lost", "closed"])
+async def test_what_still_waits_at_the_end_is_counted_as_dropped(ended: str) -> None:
+    link, _, inbox = joined()
+    link.attach(inbox)
+    stats = OutboxStats()
+    link.carry_audio(stats)
+    link.send_audio(LOUD * 30)
+    assert stats.waiting_audio_ms == 400
+    if ended == "lost":
+        link.peer_closed("the network is gone")
+    else:
+        link.finish()
+    assert (stats.waiting_audio_ms, stats.dropped_audio_ms) == (0, 400)
+    await link.wait_closed()
+    assert stats.sent_audio_ms + stats.dropped_audio_ms == 600
+
+
 async def test_a_goodbye_is_said_once_and_told_as_it_was_asked_for() -> None:
     async with nothing_left():
         link, peer, inbox = joined()
