@@ -81,17 +81,16 @@ class SessionKeeper:
         self._memory = memory
         self._failed = failed
         self._took_lead = took_lead
-        self._rng = rng or random.Random()
         self._fast: FastPort | None = None
         self._group: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._rollover = Rollover(settings.rollover)
-        self._understudy = Understudy(name, self._not_dialled)
         self._lost: Closed | None = None
         self._asleep = False
         self._wishes = Wishes(refused=self._rollover.drop_wish)
-        self._succession = Succession(models, settings, health, self._rng)
+        self._succession = Succession(models, settings, health, rng or random.Random())
+        self._understudy = Understudy(name, self._succession.health_of, self._not_dialled)
         self._lead = Lead(
             sessions,
             settings=settings,
@@ -250,11 +249,13 @@ class SessionKeeper:
             await self._go_to_sleep()
             return
         if self._rollover.pending is not None and self._rollover.pending.prepared and self._understudy.is_gone:
-            self._rollover.prepare_failed(now, 0.0)  # it has waited too long
+            self._rollover.prepared_is_gone(now, self._succession.pause_s(self._rollover.failures))
         match self._rollover.step(self._scene(), now):
             case Step.PREPARE:
                 self._lane.watch_speech(True)
-                self._understudy.dial(self._search.model, self._tasks)
+                again = self._rollover.failures > 0
+                if (wait_s := self._understudy.dial(self._search.model, self._tasks, again=again)) > 0:
+                    self._rollover.not_yet(now, wait_s)
             case Step.CHANGE:
                 await self._change(forced=False)
             case Step.FORCE:
@@ -301,8 +302,7 @@ class SessionKeeper:
 
     def _not_dialled(self, model: SpeechModel, problem: ProviderError) -> None:
         self.stats.connect_failures += 1
-        self._succession.health_of(model).failed(problem, self._now())
-        self._rollover.prepare_failed(self._now(), self._rng.uniform(0.5, 1.5))
+        self._rollover.prepare_failed(self._now(), self._succession.pause_s(self._rollover.failures, problem))
         if isinstance(problem, ProviderRejected):
             self._wishes.refuse(problem)
         self._stirred.set()
@@ -339,7 +339,7 @@ class SessionKeeper:
         try:
             number = await self._lead.open(model, thread, standby, by_handle=by_handle)
         except ProviderError as problem:
-            self._rollover.spoiled(self._now(), self._rng.uniform(0.5, 1.5))
+            self._rollover.failed(self._now(), self._succession.pause_s(self._rollover.failures, problem))
             if isinstance(problem, ResumeRefused):
                 self._lead.handle_refused()
             if not isinstance(problem, ProviderUnavailable | ResumeRefused):

@@ -112,10 +112,11 @@ class Lead:
         self.handle.forget()
 
     async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> None:
-        """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, or another
-        model of the list can be asked."""
+        """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, another model
+        of the list can be asked, or somebody leads: whoever is in no hurry does not wait here."""
         while (wait_s := health.begin(self._now())) > 0:
-            if self._succession.others(model, self._now()) or wait_s > self._settings.retry.give_up_after_s:
+            too_long = wait_s > self._settings.retry.give_up_after_s
+            if self.is_held() or too_long or self._succession.others(model, self._now()):
                 said = f"{model.endpoint} has failed too often: nobody asks it for {wait_s:.0f} s"
                 raise ProviderUnavailable(said, retry_after_s=wait_s)
             await asyncio.sleep(wait_s)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from bridge.lanes.settings import CallSettings
 from providers.contract import SpeechModel
-from providers.errors import ProviderError
+from providers.errors import ProviderError, ProviderUnavailable
 from providers.health import EndpointHealth, HealthBook
 from providers.retry import Backoff
 
 __all__ = ["Succession"]
+
+_LONGEST_WISH_S = 60.0
+"""Whatever a provider asks for: a planned change is looked at again after this long."""
 
 
 class Succession:
@@ -52,6 +55,14 @@ class Succession:
         self.model = others[0]
         self.backoff = self._patience()
         return given_up
+
+    def pause_s(self, failures: int, problem: ProviderError | None = None) -> float:
+        """Seconds until a planned change may be tried again that has failed `failures` times before, now for `problem`:
+        longer each time, for the leader still serves."""
+        longest_s = self._settings.retry.longest_s
+        pause_s = min(longest_s, 2.0 ** min(failures, 64)) * self._rng.uniform(0.5, 1.5)
+        wish_s = problem.retry_after_s if isinstance(problem, ProviderUnavailable) else None
+        return max(pause_s, min(wish_s or 0.0, _LONGEST_WISH_S))
 
     def _patience(self) -> Backoff:
         return Backoff(self._settings.retry, self._rng, self.health_of(self.model))

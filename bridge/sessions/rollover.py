@@ -17,6 +17,10 @@ from msgspec import Meta
 __all__ = ["Change", "Rollover", "RolloverSettings", "Scene", "Step", "Way", "way_of"]
 
 
+_HELD_S = 2.0
+"""A connection that ends sooner than this was not worth dialling: the next one waits."""
+
+
 class Way(StrEnum):
     """How one session follows another."""
 
@@ -41,7 +45,8 @@ class RolloverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     before_cap_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     """How long before a known cap of the provider a quiet moment is looked for, s."""
     max_session_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    """A session is replaced at the latest after this long, s. None: the cap that the provider is known for, if any."""
+    """A session is replaced at the latest after this long, s; one whose successor cannot be had serves on meanwhile.
+    None: the cap that the provider is known for, if any."""
 
 
 class Scene(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +80,19 @@ class Change(msgspec.Struct):
     """The provider ends the session at this time; inf: nobody does."""
     prepare_at: float = 0.0
     prepared: bool = False
+    prepared_at: float = 0.0
     not_before: float = 0.0
+    """Of a change in the quiet."""
+    retry_at: float = 0.0
+    """Of one at the last safe moment too: there is no safety in asking again at once what has just been refused."""
+    failures: int = 0
+    """In a row: attempts to dial or to set up the successor."""
+
+    def begins_anew(self) -> None:
+        """Another successor is wanted: what was learned of the one before says nothing of it."""
+        self.prepared = False
+        self.prepare_at = self.not_before = self.retry_at = 0.0
+        self.failures = 0
 
 
 class Rollover:
@@ -105,17 +122,48 @@ class Rollover:
     def want(self, reason: str) -> None:
         """We need another session; it can wait for a good moment."""
         self._want(reason, math.inf)
+        assert self.pending is not None, "it is wanted now"
+        self.pending.begins_anew()
 
     def drop_wish(self) -> None:
         """Nobody wants it any more; what the provider has announced stays."""
         if self.pending is not None and self.pending.deadline == math.inf:
             self.pending = None
+        elif self.pending is not None:
+            self.pending.begins_anew()
+
+    @property
+    def failures(self) -> int:
+        """How often in a row the successor could not be dialled or set up."""
+        return 0 if self.pending is None else self.pending.failures
 
     def prepare_failed(self, now: float, wait_s: float) -> None:
         """The connection could not be dialled: once more after `wait_s`."""
         if self.pending is not None:
             self.pending.prepared = False
             self.pending.prepare_at = now + wait_s
+            self.pending.failures += 1
+
+    def prepared_is_gone(self, now: float, wait_s: float) -> None:
+        """The connection that waited is gone: another one, at once if it had held for a while, else after `wait_s`."""
+        if self.pending is not None and now - self.pending.prepared_at < _HELD_S:
+            self.prepare_failed(now, wait_s)
+        elif self.pending is not None:
+            self.pending.prepared = False
+            self.pending.prepare_at = now
+
+    def not_yet(self, now: float, wait_s: float) -> None:
+        """Nobody may ask the provider for the next `wait_s`, not even at the last safe moment."""
+        if self.pending is not None:
+            self.pending.prepared = False
+            self.pending.prepare_at = self.pending.not_before = self.pending.retry_at = now + wait_s
+
+    def failed(self, now: float, wait_s: float) -> None:
+        """The successor could not be set up. The leader serves on: nothing is tried for `wait_s`."""
+        self.not_yet(now, wait_s)
+        if self.pending is not None:
+            self.pending.failures += 1
+        self._quiet_since = None
 
     def spoiled(self, now: float, wait_s: float = 1.0) -> None:
         """Somebody spoke while the successor was being set up: look for another moment."""
@@ -138,8 +186,9 @@ class Rollover:
         good = self._is_good(scene, now)
         if not change.prepared and now >= change.prepare_at:
             change.prepared = True
+            change.prepared_at = now
             return Step.PREPARE
-        if now >= change.deadline - settings.margin_s:
+        if now >= self._last_moment(change):
             return Step.FORCE
         return Step.CHANGE if good and change.prepared and now >= change.not_before else Step.WAIT
 
@@ -147,11 +196,14 @@ class Rollover:
         """When `step` will say something new though nothing has happened."""
         change = self.pending
         if change is not None:
-            last_moment = change.deadline - self._settings.margin_s
+            last_moment = self._last_moment(change)
             return last_moment if change.prepared else min(change.prepare_at, last_moment)
         return None if self._cap == math.inf else self._cap - self._settings.before_cap_s
 
     # ----------------------------------------------------------------------------------------------------- inside
+
+    def _last_moment(self, change: Change) -> float:
+        return max(change.deadline - self._settings.margin_s, change.retry_at)
 
     def _want(self, reason: str, deadline: float) -> None:
         if self.pending is None:

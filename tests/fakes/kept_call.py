@@ -41,7 +41,7 @@ RESUMES = msgspec.structs.replace(CAPABILITIES, resumption=True)
 class KeptCall:
     """A keeper at work on `models`."""
 
-    def __init__(self, models: Sequence[HandModel], settings: CallSettings) -> None:
+    def __init__(self, models: Sequence[HandModel], settings: CallSettings, health: HealthSettings) -> None:
         self.model = models[0]
         self.fast = OrderedLane()
         self.memory = Remembers()
@@ -52,6 +52,7 @@ class KeptCall:
             opened=lambda number: None,
             gone=lambda number: None,
         )
+        self.health = HealthBook(health)
         self.keeper = SessionKeeper(
             self.sessions,
             name="test",
@@ -59,7 +60,7 @@ class KeptCall:
             settings=settings,
             tool_specs=lambda: None,
             memory=self.memory,
-            health=HealthBook(PATIENT),
+            health=self.health,
             failed=self.ended.append,
             took_lead=lambda number: None,
             rng=random.Random(7),
@@ -77,10 +78,14 @@ class KeptCall:
 
 @asynccontextmanager
 async def kept_call(
-    *models: HandModel, retry: RetryPolicy = QUICK, rollover: RolloverSettings = AT_ONCE, idle_s: float | None = None
+    *models: HandModel,
+    retry: RetryPolicy = QUICK,
+    rollover: RolloverSettings = AT_ONCE,
+    idle_s: float | None = None,
+    health: HealthSettings = PATIENT,
 ) -> AsyncIterator[KeptCall]:
     settings = CallSettings(retry=retry, rollover=rollover, idle_close_s=idle_s)
-    at_work = KeptCall(models or (HandModel(RESUMES),), settings)
+    at_work = KeptCall(models or (HandModel(RESUMES),), settings, health)
     async with asyncio.TaskGroup() as group:
         at_work.keeper.start(group, at_work.fast)
         try:

@@ -138,6 +138,35 @@ def test_a_spoiled_change_is_tried_again_in_another_moment() -> None:
     assert rollover.step(QUIET, 21.5) is Step.CHANGE
 
 
+def test_a_change_that_failed_at_the_last_moment_waits_too() -> None:
+    rollover = announced(10.0, 50.0)
+    assert rollover.step(NOISE, 58.5) is Step.FORCE
+    rollover.failed(58.6, 0.8)
+    assert rollover.failures == 1
+    assert rollover.deadline() == 59.4
+    assert rollover.step(NOISE, 59.3) is Step.WAIT
+    assert [rollover.step(NOISE, 59.4), rollover.step(NOISE, 59.4)] == [Step.PREPARE, Step.FORCE]
+
+
+def test_a_connection_that_ends_at_once_is_not_dialled_again_at_once() -> None:
+    rollover = announced(10.0, 50.0)
+    rollover.prepared_is_gone(10.5, 1.0)
+    assert rollover.step(NOISE, 11.4) is Step.WAIT
+    assert rollover.step(NOISE, 11.5) is Step.PREPARE
+    rollover.prepared_is_gone(19.5, 1.0)
+    assert rollover.step(NOISE, 19.5) is Step.PREPARE, "it had waited as long as it could"
+    assert rollover.failures == 1
+
+
+@pytest.mark.parametrize("way", ["a new wish", "a wish dropped"])
+def test_what_one_successor_was_refused_for_keeps_no_other_waiting(way: str) -> None:
+    rollover = announced(10.0, 50.0)
+    rollover.not_yet(11.0, 60.0)
+    assert rollover.step(NOISE, 59.0) is Step.WAIT, "not even at the last moment"
+    rollover.want("another model") if way == "a new wish" else rollover.drop_wish()
+    assert rollover.step(NOISE, 59.0) is Step.PREPARE
+
+
 def test_a_new_leader_ends_what_was_due() -> None:
     rollover = announced()
     rollover.led(30.0, None)

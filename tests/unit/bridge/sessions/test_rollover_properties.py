@@ -1,4 +1,5 @@
-"""Whatever happens in a call, a change is made in a quiet moment, and at the last safe moment at the latest; once."""
+"""Whatever happens in a call, a change is made in a quiet moment, and at the last safe moment at the latest; once, and
+not again before its time where it failed."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ class Planner(RuleBasedStateMachine):
         self.rollover = Rollover(SETTINGS)
         self.begins()
         self.scene = Scene(quiet=True)
+        self.pause_s: float | None = None
 
     def begins(self) -> None:
         """A new session leads."""
@@ -32,7 +34,7 @@ class Planner(RuleBasedStateMachine):
         self.cap = self.now + 300.0
         self.wished = False
         self.prepared = False
-        self.not_before = self.prepare_at = 0.0
+        self.not_before = self.prepare_at = self.retry_at = 0.0
         self.quiet_since: float | None = None
         self.waits_since: float | None = None
 
@@ -59,6 +61,8 @@ class Planner(RuleBasedStateMachine):
     def somebody_wants_another_session(self) -> None:
         self.rollover.want("another voice")
         self.wished = True
+        self.prepared = False
+        self.not_before = self.prepare_at = self.retry_at = 0.0
 
     @precondition(lambda self: self.prepared)
     @rule(wait_s=st.floats(0, 2))
@@ -72,6 +76,21 @@ class Planner(RuleBasedStateMachine):
         self.rollover.spoiled(self.now)
         self.prepared, self.not_before, self.prepare_at = False, self.now + 1.0, self.now
         self.quiet_since = None
+
+    @rule(pause_s=st.none() | st.floats(0.1, 20))
+    def successors_can_be_set_up_or_not(self, pause_s: float | None) -> None:
+        self.pause_s = pause_s
+
+    @precondition(lambda self: self.due)
+    @rule(wait_s=st.floats(0.1, 20))
+    def nobody_may_ask_for_a_while(self, wait_s: float) -> None:
+        if self.rollover.pending is not None:
+            self.rollover.not_yet(self.now, wait_s)
+            self.refused(wait_s)
+
+    def refused(self, wait_s: float) -> None:
+        self.prepared = False
+        self.not_before = self.prepare_at = self.retry_at = self.now + wait_s
 
     @rule(looks=st.integers(1, 400))
     def time_passes(self, looks: int) -> None:
@@ -88,7 +107,7 @@ class Planner(RuleBasedStateMachine):
             self.quiet_since = (now if self.quiet_since is None else self.quiet_since) if scene.quiet else None
             self.waits_since = (now if self.waits_since is None else self.waits_since) if waits else None
         step = self.rollover.step(scene, now)
-        at_last = now >= self.ends_at - SETTINGS.margin_s
+        at_last = now >= max(self.ends_at - SETTINGS.margin_s, self.retry_at)
         match step:
             case Step.WAIT:
                 assert not (self.due and at_last and self.prepared), "the last safe moment has passed"
@@ -96,15 +115,23 @@ class Planner(RuleBasedStateMachine):
                 assert self.due and not self.prepared and now >= self.prepare_at
                 self.prepared = True
             case Step.FORCE:
-                assert self.due and at_last
-                self.begins()
+                assert self.due and at_last, "too early, or too soon after it failed"
+                self.is_tried()
             case Step.CHANGE:
                 assert self.due and self.prepared and now >= self.not_before
                 assert self.quiet_since is not None and now - self.quiet_since >= 0.2 - EDGE_S, (
                     "somebody spoke just now"
                 )
                 assert self.waits_since is None or now - self.waits_since >= 4.0 - EDGE_S, "an answer is waited for"
-                self.begins()
+                self.is_tried()
+
+    def is_tried(self) -> None:
+        if self.pause_s is None:
+            self.begins()
+        else:
+            self.rollover.failed(self.now, self.pause_s)
+            self.refused(self.pause_s)
+            self.quiet_since = None
 
     @invariant()
     def a_change_that_is_due_is_never_forgotten(self) -> None:
@@ -117,7 +144,7 @@ class Planner(RuleBasedStateMachine):
         if self.rollover.pending is None:
             assert at is not None and at <= self.cap - SETTINGS.before_cap_s + EDGE_S
         else:
-            assert at is not None and at <= self.ends_at - SETTINGS.margin_s + EDGE_S
+            assert at is not None and at <= max(self.ends_at - SETTINGS.margin_s, self.retry_at) + EDGE_S
 
 
 TestPlanner = Planner.TestCase

@@ -1,0 +1,143 @@
+"""Whatever fails when a session is to be replaced: nobody is stormed, and the call goes on as long as it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from bridge.sessions.rollover import RolloverSettings
+from providers.contract import GoAway, SessionStart
+from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
+from providers.health import HealthSettings
+from providers.retry import RetryPolicy
+from tests.fakes.fake_time import in_fake_time
+from tests.fakes.hand_model import HandModel, HandSession, HandStandby
+from tests.fakes.kept_call import GONE, PATIENT, RESUMES, hands_out, kept_call
+
+MOST = 14
+"""Connections dialled in any ten seconds, by one call that meets nothing but failures."""
+KEY = ProviderRejected("key", endpoint_wide=True)
+BUSY = ProviderUnavailable("one session at a time", code=503)
+
+
+class Counted(HandModel):
+    """Notes when it is dialled. The first session is to be had; `fails` says what becomes of all others."""
+
+    def __init__(self, fails: Callable[[Counted, str], ProviderError | None]) -> None:
+        super().__init__(RESUMES)
+        self.fails = fails
+        self.dialled: list[float] = []
+
+    async def stand_by(self) -> HandStandby:
+        self.dial("stand_by")
+        return await super().stand_by()
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        spare = next((one for one in self.standbys if one.used and not one.closed), None)
+        if spare is None:
+            self.dial("connect")
+        else:
+            spare.closed = True
+            self.may("connect")
+        return await super().connect(start)
+
+    def dial(self, what: str) -> None:
+        self.dialled.append(asyncio.get_running_loop().time())
+        self.may(what)
+
+    def may(self, what: str) -> None:
+        problem = self.fails(self, what) if self.sessions else None
+        if problem is not None:
+            raise problem
+
+    @property
+    def most_in_ten_seconds(self) -> int:
+        return max(sum(at <= other < at + 10 for other in self.dialled) for at in self.dialled)
+
+
+def all_of_it(model: Counted, what: str) -> ProviderError | None:
+    return GONE
+
+
+def the_setup(model: Counted, what: str) -> ProviderError | None:
+    return GONE if what == "connect" else None
+
+
+def the_key(model: Counted, what: str) -> ProviderError | None:
+    return KEY
+
+
+def the_settings(model: Counted, what: str) -> ProviderError | None:
+    return ProviderRejected("setup") if what == "connect" else None
+
+
+def a_second_session(model: Counted, what: str) -> ProviderError | None:
+    return BUSY if what == "connect" and model.session.state == "ready" else None
+
+
+def each_connection_ends_at_once(model: Counted, what: str) -> ProviderError | None:
+    for standby in model.standbys:
+        standby.alive = False
+    return GONE if what == "connect" else None
+
+
+def the_handle(model: Counted, what: str) -> ProviderError | None:
+    return ResumeRefused("old") if what == "connect" else None
+
+
+FAILURES = [all_of_it, the_setup, the_key, the_settings, a_second_session, each_connection_ends_at_once, the_handle]
+
+
+@in_fake_time
+@pytest.mark.parametrize("careful", [False, True], ids=["no breaker", "breaker"])
+@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
+@pytest.mark.parametrize("ends", ["by a cap of ours", "announced", "announced in the last moment"])
+@pytest.mark.parametrize("fails", FAILURES)
+async def test_a_change_that_cannot_be_made_storms_nobody(
+    fails: Callable[[Counted, str], ProviderError | None], ends: str, quiet: bool, careful: bool
+) -> None:
+    """The provider never ends the session; the leader serves on."""
+    model = Counted(fails)
+    cap_s = 30.0 if ends == "by a cap of ours" else None
+    rollover = RolloverSettings(max_session_s=cap_s, before_cap_s=10.0, way="overlap")
+    health = HealthSettings() if careful else PATIENT
+    async with kept_call(model, retry=RetryPolicy(), rollover=rollover, health=health) as at_work:
+        await asyncio.sleep(15)
+        at_work.fast.quiet = quiet
+        if ends != "by a cap of ours":
+            model.session.emit(GoAway(1, 12.0 if ends == "announced" else 0.0))
+        await asyncio.sleep(100)
+        assert at_work.sessions.board.leader == 1 and at_work.ended == []
+    assert 3 <= len(model.dialled) <= 45
+    assert model.most_in_ten_seconds <= MOST
+    if careful and fails is the_key:
+        assert len(model.dialled) <= 5, "what is refused for good is asked once a minute"
+
+
+@in_fake_time
+async def test_at_the_real_end_a_stand_in_takes_over() -> None:
+    model, other = Counted(all_of_it), HandModel(RESUMES)
+    other.name = "other"
+    async with kept_call(model, other, retry=RetryPolicy(give_up_after_s=2), health=HealthSettings()) as at_work:
+        await asyncio.sleep(15)
+        model.session.emit(GoAway(1, 3.0))
+        await asyncio.sleep(3)
+        model.session.dies(GONE)
+        await asyncio.sleep(15)
+        assert other.sessions and at_work.sessions.board.leader == other.session.number
+
+
+@in_fake_time
+async def test_a_change_that_succeeds_late_is_made_once() -> None:
+    model = Counted(all_of_it)
+    async with kept_call(model, retry=RetryPolicy()) as at_work:
+        await asyncio.sleep(15)
+        hands_out(model.session, "h")
+        model.session.emit(GoAway(1, 60.0))
+        await asyncio.sleep(20)
+        model.fails = lambda _, __: None
+        await asyncio.sleep(20)
+        assert at_work.sessions.board.leader is not None and len(model.sessions) == 2
+        assert at_work.keeper.stats.changes == 1 and at_work.keeper.stats.changes_forced == 0
