@@ -20,7 +20,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from providers.errors import ProviderRejected, ProviderUnavailable, ResumeTooSoon
+from providers.errors import (
+    NeedsNewSession,
+    ProviderRejected,
+    ProviderUnavailable,
+    ResumeTooSoon,
+    SessionEnded,
+    SettingRefused,
+)
 from providers.retry import RetryBudget
 
 __all__ = ["Circuit", "EndpointHealth", "HealthBook", "HealthSettings", "HealthStats"]
@@ -129,7 +136,11 @@ class EndpointHealth:
         self._open_for_s = 0.0
 
     def failed(self, error: Exception, now: float) -> None:
-        """An attempt failed. An error that is about one session only (a setting, a handle) shows the endpoint well."""
+        """An attempt failed. An error that is about one session only (its setup, a handle) shows the endpoint well; one
+        of our own, for which nobody was asked, shows nothing."""
+        if isinstance(error, SettingRefused | NeedsNewSession | SessionEnded):
+            self.abandoned(now)
+            return
         self.stats.failures += 1
         settings = self._settings
         if isinstance(error, ProviderRejected) and error.endpoint_wide:

@@ -14,6 +14,7 @@ from providers.errors import (
     ProviderUnavailable,
     ResumeRefused,
     ResumeTooSoon,
+    SessionEnded,
     SettingRefused,
     SetupTimeout,
 )
@@ -124,7 +125,6 @@ def test_what_refuses_every_session_alike_keeps_everybody_away_at_once() -> None
         ProviderRejected("a setting of this call", mend="mend it"),
         ResumeRefused("an old handle"),
         ResumeTooSoon("its earlier connection", code=1011, retry_after_s=0.25),
-        SettingRefused("speech.voice", "x", "no such voice"),
     ],
 )
 def test_what_is_about_one_session_keeps_nobody_away(error: ProviderError) -> None:
@@ -136,6 +136,21 @@ def test_what_is_about_one_session_keeps_nobody_away(error: ProviderError) -> No
     ill.begin(5.0)
     ill.failed(error, 5.5)
     assert ill.circuit(5.5) is Circuit.CLOSED, "it answered: it is well"
+
+
+@pytest.mark.parametrize("error", [SettingRefused("speech.voice", "x", "no such voice"), SessionEnded("the call ends")])
+def test_what_was_found_before_anybody_was_asked_says_nothing_of_the_endpoint(error: ProviderError) -> None:
+    ill = broken()
+    assert ill.begin(5.0) == 0
+    ill.failed(error, 5.0)
+    assert ill.circuit(5.0) is Circuit.HALF_OPEN
+    assert ill.begin(5.0) == 0, "somebody else may try"
+    health = EndpointHealth(SETTINGS)
+    for _ in range(SETTINGS.failures_to_open):
+        health.failed(AWAY, 0.0)
+        health.failed(error, 0.0)
+    assert health.circuit(0.0) is Circuit.OPEN, "the failures are in a row"
+    assert health.stats.failures == SETTINGS.failures_to_open
 
 
 def test_one_failure_after_a_wish_is_one_failure() -> None:
