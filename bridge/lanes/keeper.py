@@ -19,7 +19,7 @@ from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
 from bridge.lanes.understudy import Understudy
-from bridge.lanes.wishes import Wishes
+from bridge.lanes.wishes import Wish, Wishes
 from bridge.sessions.board import Role
 from bridge.sessions.overrides import Overrides
 from bridge.sessions.rollover import Rollover, Scene, Step, Way, way_of
@@ -88,7 +88,7 @@ class SessionKeeper:
         self._rollover = Rollover(settings.rollover)
         self._lost: Closed | None = None
         self._asleep = False
-        self._wishes = Wishes(refused=self._rollover.drop_wish)
+        self._wishes = Wishes(refused=self._wish_dropped)
         self._succession = Succession(models, settings, health, rng or random.Random())
         self._understudy = Understudy(name, self._succession.health_of, self._not_dialled)
         self._lead = Lead(
@@ -97,6 +97,7 @@ class SessionKeeper:
             tool_specs=tool_specs,
             memory=memory,
             succession=self._succession,
+            wishes=self._wishes,
             stats=self.stats,
             owes_results=owes_results,
         )
@@ -134,7 +135,8 @@ class SessionKeeper:
         Raises: the provider's own errors; SessionEnded when the call ends or has ended.
         """
         self._must_be_running()
-        start, knows = start or self._lead.session_start(), self._lead.overrides
+        knows = self._lead.wanted if start is None else self._lead.overrides
+        start = start or self._lead.session_start()
         number = await self.sessions.open(model or self.model, start, knows=knows)
         self.sessions.listen(number)
         return number
@@ -154,7 +156,8 @@ class SessionKeeper:
         Raises: SessionEnded when the call ends first or another change is asked for; the provider's own error when it
         cannot be opened: the call then goes on as it was.
         """
-        await self._ask(model, f"a change to {model.name}")
+        self._must_be_running()
+        await self._ask(self._wishes.make(f"a change to {model.name}", model=model))
 
     async def update(
         self, *, instructions: str | None = None, tools: tuple[ToolSpec, ...] | None = None, voice: str | None = None
@@ -166,23 +169,19 @@ class SessionKeeper:
         self._must_be_running()
         changed = Overrides(instructions=instructions, tools=tools, voice=voice)
         leader = self.sessions.board.leader
-        before, self._lead.overrides = self._lead.overrides, changed.over(self._lead.overrides)
-        try:
-            if leader is not None:
-                known = self.sessions.known(leader)
+        if leader is not None:
+            known = self.sessions.known(leader)
+            try:
                 known.session.update(**changed.given())
                 known.knows = changed.over(known.knows)
-        except NeedsNewSession:
-            try:
-                await self._ask(None, f"a change of {', '.join(changed.given())}")
-            except ProviderError:
-                self._lead.overrides = before
-                raise
-        except SessionEnded:
-            pass  # the next one is opened with them, or told of them when it takes the lead
-        except ProviderError:
-            self._lead.overrides = before
-            raise
+            except NeedsNewSession:
+                await self._ask(self._wishes.make(f"a change of {', '.join(changed.given())}", overrides=changed))
+                return
+            except SessionEnded:
+                pass  # the next one is opened with them, or told of them when it takes the lead
+        if any(name in self._wishes.overrides.given() for name in changed.given()):
+            self._wishes.refuse(SessionEnded("another change was asked for meanwhile"))
+        self._lead.overrides = changed.over(self._lead.overrides)
 
     # --------------------------------------------------------------------------------------- told by the fast lane
 
@@ -323,18 +322,23 @@ class SessionKeeper:
             if standby is not None and self._lead.is_held():  # the application has given the lead to one of its own
                 await standby.close()
             elif standby is not None:
-                await self._find_leader(standby)
+                await self._find_leader(standby, model)
+            return
+        if self._rollover.pending is None or self._search.model is not model:  # nobody wishes for it any more
+            self._rollover.spoiled(self._now(), 0.0)
+            if standby is not None:
+                await standby.close()
             return
         if way is Way.STANDBY:
             self._count_change(forced)
             await self._lead.end(before)
-            await self._find_leader(standby)
+            await self._find_leader(standby, model)
         else:
             await self._overlap(model, standby, by_handle, forced=forced)
 
     async def _overlap(self, model: SpeechModel, standby: Standby | None, by_handle: bool, *, forced: bool) -> None:
         """Set the successor up beside the leader, and give it the lead if the call is then as it was told."""
-        before, version = self.sessions.board.leader, self._memory.version
+        before, version, wish = self.sessions.board.leader, self._memory.version, self._wishes.open
         thread = self._lead.thread(by_handle)
         try:
             number = await self._lead.open(model, thread, standby, by_handle=by_handle)
@@ -342,21 +346,34 @@ class SessionKeeper:
             self._rollover.failed(self._now(), self._succession.pause_s(self._rollover.failures, problem))
             if isinstance(problem, ResumeRefused):
                 self._lead.handle_refused()
-            if not isinstance(problem, ProviderUnavailable | ResumeRefused):
+            if not isinstance(problem, ProviderUnavailable | ResumeRefused) and wish is self._wishes.open:
                 self._wishes.refuse(problem)
             return
-        led = self.sessions.board.leader == before
+        if not self._is_wanted(model, wish, before):
+            self._rollover.spoiled(self._now(), 0.0)
+            self._let_go(number)
+            return
+        led = self.sessions.board.leader
         stale = not self._lane.is_quiet() or self._memory.version != version
-        if stale and led and not forced:
+        if stale and led is not None and not forced:
             self.stats.changes_put_off += 1
             self._rollover.spoiled(self._now())
             await self.sessions.close(number)
             return
         self._count_change(forced)
         self._give_lead(number, self._lead.thread(by_handle) if stale else thread, resumed=by_handle)
-        old = None if before is None else self.sessions.forget(before)
-        if old is not None:
-            self._see_off(old)
+        if led is not None:
+            self._let_go(led)
+
+    def _is_wanted(self, model: SpeechModel, wish: Wish | None, before: int | None) -> bool:
+        """Is the successor still wanted that was opened for this wish, or for none, while session `before` led?"""
+        leader = self.sessions.board.leader
+        if wish is not None and wish is self._wishes.open:
+            return True
+        if leader is None:
+            return model is self.model  # the room waits: better one of the same model than none
+        # Nobody wishes for it any more; or the application has given the lead to one of its own.
+        return wish is None and leader == before
 
     def _count_change(self, forced: bool) -> None:
         if forced:
@@ -366,17 +383,33 @@ class SessionKeeper:
 
     # ------------------------------------------------------------------------------------------------- wishes
 
-    async def _ask(self, model: SpeechModel | None, reason: str) -> None:
-        self._must_be_running()
-        granted = self._wishes.make(model)
-        self._rollover.want(reason)
+    async def _ask(self, wish: Wish) -> None:
+        self._rollover.want(wish.reason)
         self.wake()
         self._stirred.set()
         try:
-            await granted
+            await wish.granted
         except asyncio.CancelledError:
-            self._wishes.withdraw(granted)
+            self._wishes.withdraw(wish)
             raise
+
+    def _see_to_wish(self, number: int, lacks: list[str]) -> None:
+        """Grant it if the session that leads is what was wished for. It may have been opened for another reason, before
+        the wish was made: then the change is still to come."""
+        wish = self._wishes.open
+        if wish is not None and wish.is_served_by(self.sessions.known(number).model, lacks):
+            self._lead.overrides = self._lead.wanted
+            self._wishes.grant()
+        elif wish is not None:
+            self._rollover.want(wish.reason)
+        if lacks:
+            self._rollover.want(f"a change of {', '.join(lacks)}")
+
+    def _wish_dropped(self) -> None:
+        self._rollover.drop_wish()
+        leader = self.sessions.board.leader
+        if leader is not None and not self.sessions.closing:  # which may lack something else
+            self._see_to_wish(leader, self._lead.bring_up_to_date(leader))
 
     # ----------------------------------------------------------------------------------------------- idle calls
 
@@ -386,7 +419,7 @@ class SessionKeeper:
 
     def _is_idle(self, now: float) -> bool:
         at = self._idle_at()
-        return at is not None and now >= at and self._lane.is_quiet()
+        return at is not None and now >= at and self._lane.is_quiet() and self._wishes.open is None
 
     async def _go_to_sleep(self) -> None:
         leader = self.sessions.board.leader
@@ -401,8 +434,8 @@ class SessionKeeper:
 
     # ------------------------------------------------------------------------------------------------ the lead
 
-    async def _find_leader(self, standby: Standby | None = None) -> None:
-        found = await self._search.find(standby)
+    async def _find_leader(self, standby: Standby | None = None, of: SpeechModel | None = None) -> None:
+        found = await self._search.find(standby, of)
         if found is not None:
             self._give_lead(found.number, found.thread, resumed=found.by_handle)
 
@@ -412,10 +445,13 @@ class SessionKeeper:
         lacks = self._lead.bring_up_to_date(number)
         if self._lead.give(number, thread, resumed=resumed):
             self._took_lead(number)
-            if lacks:  # changed while this one was being opened
-                self._rollover.want(f"a change of {', '.join(lacks)}")
-            self._wishes.grant()
+            self._see_to_wish(number, lacks)
             self._stirred.set()
+
+    def _let_go(self, number: int) -> None:
+        session = self.sessions.forget(number)
+        if session is not None:
+            self._see_off(session)
 
     def _see_off(self, session: ModelSession) -> None:
         """Nobody waits for its goodbye."""

@@ -15,6 +15,7 @@ from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
+from bridge.lanes.wishes import Wishes
 from bridge.sessions.handle import HandleKeeper
 from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread, take_up
@@ -41,6 +42,7 @@ class Lead:
         tool_specs: Callable[[], tuple[ToolSpec, ...] | None],
         memory: Memory,
         succession: Succession,
+        wishes: Wishes,
         stats: KeeperStats,
         owes_results: Callable[[], bool],
     ) -> None:
@@ -55,6 +57,7 @@ class Lead:
         self._tool_specs = tool_specs
         self._memory = memory
         self._succession = succession
+        self._wishes = wishes
         self._stats = stats
         self._owes_results = owes_results
         self._fast: FastPort | None = None
@@ -68,9 +71,14 @@ class Lead:
 
     # ------------------------------------------------------------------------------------------------------ open
 
+    @property
+    def wanted(self) -> Overrides:
+        """Of the next session: what was changed, and what is wished for."""
+        return self._wishes.overrides.over(self.overrides)
+
     def session_start(self) -> SessionStart:
-        """As configured, with what was changed since."""
-        changed = self.overrides
+        """As configured, with what was changed since and is wished for."""
+        changed = self.wanted
         tools = self._tool_specs() if changed.tools is None else changed.tools
         return SessionStart(instructions=changed.instructions, tools=tools, voice=changed.voice)
 
@@ -83,7 +91,7 @@ class Lead:
 
         Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
         """
-        start, knows = self.session_start(), self.overrides
+        start, knows = self.session_start(), self.wanted
         if by_handle:
             start = msgspec.structs.replace(start, resume=self.handle.value)
         else:
@@ -124,8 +132,9 @@ class Lead:
     # -------------------------------------------------------------------------------------------- give and take
 
     def bring_up_to_date(self, number: int) -> list[str]:
-        """Tell an open session what was changed since it was opened. Returns what only another one can be told."""
-        known, wanted = self._sessions.known(number), self.overrides
+        """Tell an open session what was changed since it was opened, and is wished for. Returns what only another one
+        can be told."""
+        known, wanted = self._sessions.known(number), self.wanted
         lacks = known.knows.lacks(wanted)
         if not lacks:
             return []

@@ -84,14 +84,19 @@ class LeaderSearch:
         elif self._succession.backoff.failures > 1:  # one loss is mended at once: the room is waiting
             await asyncio.sleep(delay_s)
 
-    async def find(self, standby: Standby | None = None) -> Found | None:
+    async def find(self, standby: Standby | None = None, of: SpeechModel | None = None) -> Found | None:
         """Try as long as the retry policy allows, each model of the list in turn: resume if there is a handle, else
         start fresh with what was said. None: somebody leads, or the call ends.
 
+        Args: standby is a connection that waits, to the model `of`.
         Raises: the last error when every model has been given up.
         """
         while not self._lead.is_held() and not self._sessions.closing:
             model = self.model
+            if standby is not None and model is not of:  # another one is wished for by now
+                await standby.close()
+                standby = None
+                continue
             if model is not self._succession.model:
                 self._lead.handle.forget()
             by_handle = bool(self._lead.handle.value) and model.capabilities.resumption
@@ -109,7 +114,10 @@ class LeaderSearch:
                 if self._lead.is_held():  # the application has given the lead to one of its own
                     await self._sessions.close(number)
                     return None
-                self._succession.model = model
+                if model is not self._succession.model and model is not self._wishes.model:
+                    await self._sessions.close(number)  # nobody wishes for it any more
+                    standby = None
+                    continue
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = None

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+import msgspec
+
+from bridge.sessions.overrides import Overrides
 from providers.contract import SpeechModel
 from providers.errors import ProviderError, SessionEnded
 
-__all__ = ["Wishes"]
+__all__ = ["Wish", "Wishes"]
+
+
+class Wish(msgspec.Struct, eq=False, kw_only=True):
+    """One change that somebody waits for."""
+
+    granted: asyncio.Future[None]
+    """Tells how it ends."""
+    reason: str
+    model: SpeechModel | None = None
+    """To be swapped to."""
+    overrides: Overrides = Overrides()
+    """To be changed; kept for the rest of the call when it is granted."""
+
+    def is_served_by(self, model: SpeechModel, lacks: Collection[str]) -> bool:
+        """By a session of `model` that lacks these of what was changed?"""
+        return (self.model is None or self.model is model) and not any(name in lacks for name in self.overrides.given())
 
 
 class Wishes:
@@ -16,17 +35,25 @@ class Wishes:
 
     def __init__(self, refused: Callable[[], None]) -> None:
         """Args: refused is called when nobody wants a change any more because it cannot be had."""
-        self.model: SpeechModel | None = None
-        """To be swapped to."""
-        self._granted: asyncio.Future[None] | None = None
+        self.open: Wish | None = None
         self._refused = refused
 
-    def make(self, model: SpeechModel | None) -> asyncio.Future[None]:
-        """A new wish; the one before it, if it is still open, is refused. Returns what tells how it ends."""
+    @property
+    def model(self) -> SpeechModel | None:
+        """To be swapped to."""
+        return None if self.open is None else self.open.model
+
+    @property
+    def overrides(self) -> Overrides:
+        """Of the next session, beside those that hold already."""
+        return Overrides() if self.open is None else self.open.overrides
+
+    def make(self, reason: str, *, model: SpeechModel | None = None, overrides: Overrides | None = None) -> Wish:
+        """A new wish; the one before it, if it is still open, is refused."""
         self._refuse(SessionEnded("another change was asked for meanwhile"))
-        self.model = model
-        self._granted = asyncio.get_running_loop().create_future()
-        return self._granted
+        granted = asyncio.get_running_loop().create_future()
+        self.open = Wish(granted=granted, reason=reason, model=model, overrides=overrides or Overrides())
+        return self.open
 
     def grant(self) -> None:
         """The session that leads is as it was wanted."""
@@ -34,9 +61,9 @@ class Wishes:
         if granted is not None:
             granted.set_result(None)
 
-    def withdraw(self, granted: asyncio.Future[None]) -> None:
+    def withdraw(self, wish: Wish) -> None:
         """Whoever waited for it does not any more."""
-        if self._granted is granted:
+        if self.open is wish:
             self._close()
             self._refused()
 
@@ -52,6 +79,5 @@ class Wishes:
         return granted is not None
 
     def _close(self) -> asyncio.Future[None] | None:
-        self.model = None
-        granted, self._granted = self._granted, None
-        return None if granted is None or granted.done() else granted
+        wish, self.open = self.open, None
+        return None if wish is None or wish.granted.done() else wish.granted

@@ -23,7 +23,7 @@ from providers.contract import (
     Truncation,
     TurnComplete,
 )
-from providers.errors import ProviderError, SessionEnded
+from providers.errors import NeedsNewSession, ProviderError, SessionEnded
 from providers.signal.formats import PCM16_24K, AudioFormat
 
 __all__ = ["CAPABILITIES", "HandModel", "HandSession", "HandStandby"]
@@ -51,6 +51,8 @@ class HandSession:
         self.heard = bytearray()
         self.heard_format: AudioFormat | None = None
         self.refuses_updates: ProviderError | None = None
+        self.fixed: tuple[str, ...] = ()
+        """What cannot be changed in place."""
         self._listeners: list[Listener] = []
         self._waiting: list[SessionEvent] = [SessionReady(self.number, self.id, resumed=bool(start.resume))]
 
@@ -111,6 +113,9 @@ class HandSession:
     ) -> None:
         if self.refuses_updates is not None:
             raise self.refuses_updates
+        given = {"instructions": instructions, "tools": tools, "voice": voice}
+        if fixed := [name for name in self.fixed if given[name] is not None]:
+            raise NeedsNewSession(fixed)
         self._tell("update", instructions, tools, voice)
 
     def send_raw(self, message: dict[str, Any]) -> None:

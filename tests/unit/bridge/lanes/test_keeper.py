@@ -15,7 +15,6 @@ from providers.contract import (
     SessionStart,
 )
 from providers.errors import (
-    NeedsNewSession,
     ProviderError,
     ProviderRejected,
     SessionEnded,
@@ -24,6 +23,32 @@ from tests.fakes.fake_time import in_fake_time
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
 from tests.fakes.kept_call import AT_ONCE, GONE, RESUMES, hands_out, kept_call, until
 from tests.fakes.lanes import SAID
+
+OTHER = msgspec.structs.replace(CAPABILITIES, model="hand-2")
+
+
+class Fixed(HandModel):
+    """Nothing can be changed in its running sessions."""
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        session = await super().connect(start)
+        session.fixed = ("voice",)
+        return session
+
+
+class Slow(Fixed):
+    """Opens a session when it is let, and one after the other."""
+
+    def __init__(self, capabilities: Capabilities = CAPABILITIES, *, fixed: bool = False) -> None:
+        super().__init__(capabilities)
+        self.may_open = asyncio.Semaphore(0)
+        self.asked = 0
+        self._fixed = fixed
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        self.asked += 1
+        await self.may_open.acquire()
+        return await (super().connect(start) if self._fixed else HandModel.connect(self, start))
 
 
 async def gives_up(wish: Awaitable[None]) -> ProviderError:
@@ -182,7 +207,7 @@ async def test_a_resumed_session_is_told_of_the_exchange_that_its_handle_lacks()
 
 
 async def test_the_next_model_of_the_list_takes_over_when_one_is_given_up() -> None:
-    first, second = HandModel(), HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    first, second = HandModel(), HandModel(OTHER)
     async with kept_call(first, second) as at_work:
         await at_work.leads(1)
         first.session.dies(ProviderRejected("quota"))
@@ -193,7 +218,7 @@ async def test_the_next_model_of_the_list_takes_over_when_one_is_given_up() -> N
 
 
 async def test_the_call_fails_when_every_model_has_been_given_up() -> None:
-    first, second = HandModel(), HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    first, second = HandModel(), HandModel(OTHER)
     refused = ProviderRejected("key")
     second.refuse = [refused]
     async with kept_call(first, second) as at_work:
@@ -204,7 +229,7 @@ async def test_the_call_fails_when_every_model_has_been_given_up() -> None:
 
 
 async def test_a_swap_goes_on_with_the_other_model_in_a_quiet_moment() -> None:
-    other = HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    other = HandModel(OTHER)
     async with kept_call() as at_work:
         await at_work.leads(1)
         await asyncio.wait_for(at_work.keeper.swap(other), 5)
@@ -215,7 +240,7 @@ async def test_a_swap_goes_on_with_the_other_model_in_a_quiet_moment() -> None:
 
 
 async def test_a_swap_that_cannot_be_made_leaves_the_call_as_it_was() -> None:
-    other = HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    other = HandModel(OTHER)
     other.refuse = [ProviderRejected("key")] * 5
     async with kept_call() as at_work:
         await at_work.leads(1)
@@ -223,6 +248,104 @@ async def test_a_swap_that_cannot_be_made_leaves_the_call_as_it_was() -> None:
             await asyncio.wait_for(at_work.keeper.swap(other), 5)
         assert at_work.sessions.board.leader == 1
         assert at_work.keeper.model is at_work.model and at_work.ended == []
+
+
+async def test_a_swap_asked_for_while_a_session_is_being_opened_is_made_after_it() -> None:
+    model, other = Slow(), HandModel(OTHER)
+    async with kept_call(model) as at_work, asyncio.TaskGroup() as group:
+        await until(lambda: model.asked)
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        at_work.fast.quiet = False
+        await asyncio.sleep(0)
+        model.may_open.release()
+        await at_work.leads(1)
+        assert at_work.keeper.model is model and not swapped.done()
+        at_work.fast.quiet = True
+        await at_work.leads(2)
+        assert at_work.keeper.model is other
+        await asyncio.wait_for(swapped, 5)
+
+
+async def test_a_swap_asked_for_during_a_planned_change_is_made_after_it() -> None:
+    model, other = Slow(), HandModel(OTHER)
+    model.may_open.release()
+    async with kept_call(model) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        model.session.emit(GoAway(1, 50.0))
+        await until(lambda: model.asked == 2)
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await asyncio.sleep(0)
+        model.may_open.release()
+        await at_work.leads(3)
+        assert at_work.keeper.model is other and at_work.fast.led == [1, 2, 3]
+        await asyncio.wait_for(swapped, 5)
+
+
+async def test_a_swap_waits_though_the_application_gives_the_lead_to_another_session() -> None:
+    other = HandModel(OTHER)
+    async with kept_call() as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await until(lambda: other.standbys)
+        at_work.keeper.lead(await at_work.keeper.open_session())
+        await asyncio.sleep(0.01)
+        assert not swapped.done()
+        at_work.fast.quiet = True
+        await asyncio.wait_for(swapped, 5)
+        assert at_work.keeper.model is other
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["another wish", "no wish"])
+async def test_a_model_that_nobody_wishes_for_any_more_does_not_get_the_lead(again: bool) -> None:
+    other, third = Slow(OTHER), HandModel(msgspec.structs.replace(OTHER, model="hand-3"))
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            swapped = group.create_task(gives_up(at_work.keeper.swap(other)), name="swap")
+            await until(lambda: other.asked)
+            if again:
+                group.create_task(at_work.keeper.swap(third), name="swap again")
+            else:
+                swapped.cancel()
+            await asyncio.sleep(0)
+            other.may_open.release()
+        await until(lambda: other.session.state == "closed")
+        assert at_work.fast.led == ([1, 3] if again else [1])
+        assert at_work.keeper.model is (third if again else at_work.model)
+
+
+async def test_a_swap_that_is_not_wanted_any_more_is_not_made_though_nobody_leads() -> None:
+    model, other = Slow(), Slow(OTHER)
+    model.may_open.release()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            swapped = group.create_task(gives_up(at_work.keeper.swap(other)), name="swap")
+            await until(lambda: other.standbys)
+            model.session.dies(GONE)
+            await until(lambda: other.asked)
+            swapped.cancel()
+        other.may_open.release()
+        model.may_open.release()
+        await at_work.leads(3)
+        assert at_work.keeper.model is model and other.session.state == "closed"
+
+
+async def test_of_two_changes_the_later_one_is_made_and_the_earlier_one_forgotten() -> None:
+    async with kept_call(Fixed()) as at_work:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            first = group.create_task(gives_up(at_work.keeper.update(voice="marin", instructions="be brief")))
+            await asyncio.sleep(0.01)
+            group.create_task(at_work.keeper.update(voice="cedar"))
+            await asyncio.sleep(0.01)
+            at_work.fast.quiet = True
+        assert isinstance(first.result(), SessionEnded)
+        start = at_work.model.session.start
+        assert (start.voice, start.instructions) == ("cedar", None), "the first has changed nothing"
 
 
 @in_fake_time
@@ -235,30 +358,6 @@ async def test_a_wish_that_nobody_can_grant_any_more_says_so() -> None:
             await asyncio.sleep(0.01)
             await at_work.keeper.close()
         assert isinstance(waiting.result(), SessionEnded)
-
-
-class Fixed(HandModel):
-    """Nothing can be changed in its running sessions."""
-
-    async def connect(self, start: SessionStart | None = None) -> HandSession:
-        session = await super().connect(start)
-        session.refuses_updates = NeedsNewSession(["voice"])
-        return session
-
-
-class Slow(Fixed):
-    """Opens a session when it is let, and one after the other."""
-
-    def __init__(self, capabilities: Capabilities = CAPABILITIES, *, fixed: bool = False) -> None:
-        super().__init__(capabilities)
-        self.may_open = asyncio.Semaphore(0)
-        self.asked = 0
-        self._fixed = fixed
-
-    async def connect(self, start: SessionStart | None = None) -> HandSession:
-        self.asked += 1
-        await self.may_open.acquire()
-        return await (super().connect(start) if self._fixed else HandModel.connect(self, start))
 
 
 async def test_a_change_that_needs_a_new_session_gets_one_and_lasts() -> None:
@@ -331,7 +430,7 @@ async def test_a_silent_call_closes_its_session_and_the_next_word_opens_it_again
 
 
 async def test_a_swap_that_nobody_waits_for_any_more_is_not_made() -> None:
-    other = HandModel(msgspec.structs.replace(CAPABILITIES, model="hand-2"))
+    other = HandModel(OTHER)
     async with kept_call() as at_work:
         await at_work.leads(1)
         at_work.fast.quiet = False
@@ -352,3 +451,16 @@ async def test_a_successor_that_dies_before_it_is_told_what_it_missed_is_replace
         model.session.dies(GONE)
         await at_work.leads(3)
         assert at_work.ended == []
+
+
+@in_fake_time
+async def test_a_call_does_not_fall_asleep_while_somebody_waits_for_a_swap() -> None:
+    other = Slow(OTHER)
+    async with kept_call(idle_s=30.0) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        await asyncio.sleep(29.99)
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await asyncio.sleep(1.0)
+        other.may_open.release()
+        await asyncio.wait_for(swapped, 5)
+        assert at_work.keeper.stats.idle_closed == 0

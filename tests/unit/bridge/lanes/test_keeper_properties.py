@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.sessions.rollover import RolloverSettings
 from providers.contract import Capabilities, GoAway, SessionStart, SessionState
-from providers.errors import ProviderError, ResumeRefused, ResumeTooSoon, SessionEnded
+from providers.errors import ProviderError, ResumeRefused, ResumeTooSoon
 from providers.retry import RetryPolicy
 from tests.fakes.fake_time import FakeTimeLoop
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
@@ -24,7 +24,7 @@ REFUSALS: dict[str, ProviderError] = {"refused": ResumeRefused("old"), "too soon
 
 
 class Picky(HandModel):
-    """Refuses handles, as often as it is told to."""
+    """Refuses handles, as often as it is told to; its sessions change their voice never."""
 
     def __init__(self, capabilities: Capabilities) -> None:
         super().__init__(capabilities)
@@ -40,17 +40,17 @@ class Picky(HandModel):
                 if isinstance(problem, ResumeRefused):
                     self.dead_handles.add(start.resume)
                 raise problem
-        return await super().connect(start)
+        session = await super().connect(start)
+        session.fixed = ("voice",)
+        return session
 
 
 Event = tuple[str, float]
+HAPPENS = (
+    "go away", "death", "handle", "half a handle", "busy", "quiet", "swap", "update", "voice", "wake", "word", "wait",
+)  # fmt: skip
 EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["go away", "death", "handle", "half a handle", "busy", "quiet", "swap", "update", "wake", "word", "wait"]
-        ),
-        st.floats(0.0, 20.0),
-    )
+    st.tuples(st.sampled_from(HAPPENS), st.floats(0.0, 20.0))
     | st.tuples(st.sampled_from([*REFUSALS, "gone"]), st.just(0.0)),
     max_size=25,
 )
@@ -58,13 +58,14 @@ EVENTS = st.lists(
 
 async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> None:
     models = [Picky(RESUMES if resumes else CAPABILITIES) for _ in range(2)]
+    held: dict[str, str] = {}
     async with (
         kept_call(models[0], retry=PATIENT, rollover=ROLLOVER, idle_s=idle_s) as call,
         asyncio.TaskGroup() as group,
     ):
         await asyncio.sleep(1)
         for number, (what, seconds) in enumerate(events):
-            befall(call, models, group, what, seconds, number)
+            befall(call, models, group, held, what, seconds, number)
             if what == "word":
                 call.memory.version += 1
             await asyncio.sleep(seconds / 20 if what != "wait" else seconds)
@@ -76,7 +77,8 @@ async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> N
         call.keeper.wake()
         await asyncio.sleep(50)
         check(call, models)
-        assert call.keeper._rollover.pending is None, "whatever was due has been done"
+        if call.sessions.board.leader is not None:
+            assert call.keeper._rollover.pending is None, "whatever was due has been done"
         if idle_s is None:
             assert call.sessions.board.leader is not None, "somebody leads in the end"
         assert call.ended == []
@@ -84,6 +86,9 @@ async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> N
         open_now = [session for model in models for session in model.sessions if session.state is SessionState.READY]
         assert [session.number for session in open_now] == call.sessions.board.open_numbers()
         assert len(open_now) <= 1
+        assert call.keeper._wishes.open is None, "whoever asked has been answered"
+        if open_now:
+            assert in_effect(open_now[0]) == held, "what was changed holds, and nothing else"
         if open_now:  # and a connection that waits is let go with the call
             call.fast.quiet = False
             open_now[0].emit(GoAway(open_now[0].number, 60.0))
@@ -95,7 +100,13 @@ async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> N
 
 
 def befall(
-    call: KeptCall, models: list[Picky], group: asyncio.TaskGroup, what: str, seconds: float, number: int
+    call: KeptCall,
+    models: list[Picky],
+    group: asyncio.TaskGroup,
+    held: dict[str, str],
+    what: str,
+    seconds: float,
+    number: int,
 ) -> None:
     leader = call.sessions.get(call.sessions.board.leader)
     session = next((one for model in models for one in model.sessions if one is leader), None)
@@ -111,7 +122,9 @@ def befall(
         case "swap":
             group.create_task(wish(call, models[number % 2]))
         case "update":
-            group.create_task(change(call, number))
+            group.create_task(change(call, held, "instructions", f"be kind {number}"))
+        case "voice":
+            group.create_task(change(call, held, "voice", f"voice {number}"))
         case "wake":
             call.keeper.wake()
         case _ if what in REFUSALS:
@@ -125,14 +138,25 @@ async def wish(call: KeptCall, model: Picky) -> None:
     try:
         await call.keeper.swap(model)
     except ProviderError:
-        pass  # another wish came, or it cannot be had
+        return  # another wish came, or it cannot be had
+    assert call.keeper.model is model, "who was told so has got it"
 
 
-async def change(call: KeptCall, number: int) -> None:
+async def change(call: KeptCall, held: dict[str, str], name: str, value: str) -> None:
+    """`held` holds what was changed with success."""
     try:
-        await call.keeper.update(instructions=f"be kind {number}")
-    except (ProviderError, SessionEnded):
-        pass
+        await call.keeper.update(**{name: value})  # type: ignore[arg-type]
+    except ProviderError:
+        return
+    held[name] = value
+
+
+def in_effect(session: HandSession) -> dict[str, str]:
+    """What a session was begun with, or told since."""
+    told = [dict(zip(("instructions", "tools", "voice"), args, strict=True)) for what, *args in session.told
+            if what == "update"]  # fmt: skip
+    began = {"instructions": session.start.instructions, "voice": session.start.voice}
+    return {name: value for said in (began, *told) for name, value in said.items() if value is not None}
 
 
 def check(call: KeptCall, models: list[Picky]) -> None:
@@ -154,6 +178,8 @@ def check(call: KeptCall, models: list[Picky]) -> None:
 @example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
 @example([("handle", 4.0), ("too soon", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
 @example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], False, None)
+@example([("gone", 0.0), ("death", 0.0), ("swap", 4.0), ("voice", 4.0), ("wait", 15.0)], False, None)
+@example([("go away", 10.0), ("update", 4.0), ("swap", 4.0), ("wait", 15.0)], False, None)
 @example([("busy", 0.0), ("go away", 5.0), ("wait", 15.0)], False, 30.0)
 @given(EVENTS, st.booleans(), st.sampled_from([None, 30.0]))
 def test_one_leads_at_most_and_somebody_in_the_end(events: list[Event], resumes: bool, idle_s: float | None) -> None:

@@ -14,6 +14,7 @@ from bridge.lanes.lead import Lead
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
+from bridge.lanes.wishes import Wishes
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread
@@ -54,12 +55,14 @@ class Call:
         )
         settings = CallSettings(retry=RetryPolicy(give_up_after_s=5))
         self.succession = Succession([self.model], settings, HealthBook(PATIENT), random.Random(1))
+        self.wishes = Wishes(lambda: None)
         self.lead = Lead(
             self.sessions,
             settings=settings,
             tool_specs=lambda: (WEATHER,),
             memory=Remembers(),
             succession=self.succession,
+            wishes=self.wishes,
             stats=self.stats,
             owes_results=lambda: self.owes_results,
         )
@@ -87,6 +90,17 @@ async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_conf
     call.lead.overrides = Overrides(voice="Kore", tools=())
     await call.open()
     assert (call.model.session.start.voice, call.model.session.start.tools) == ("Kore", ())
+
+
+async def test_what_is_wished_for_is_of_the_next_session_and_not_kept_unless_it_is_granted() -> None:
+    call = Call()
+    call.lead.overrides = Overrides(voice="Kore", instructions="be brief")
+    call.wishes.make("another voice", overrides=Overrides(voice="Puck"))
+    number = await call.open()
+    assert (call.model.session.start.voice, call.model.session.start.instructions) == ("Puck", "be brief")
+    assert call.lead.bring_up_to_date(number) == []
+    call.wishes.refuse(GONE)
+    assert call.lead.bring_up_to_date(number) == [] and call.model.session.told == [("update", None, None, "Kore")]
 
 
 async def test_a_session_is_told_of_what_was_changed_after_it_began_to_open_and_of_nothing_else() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bridge.lanes.wishes import Wishes
+from bridge.sessions.overrides import Overrides
 from providers.errors import ProviderRejected, SessionEnded
 from tests.fakes.hand_model import HandModel
 
@@ -27,7 +28,7 @@ class Wished:
 
 async def test_a_wish_is_open_until_it_is_granted() -> None:
     case, model = Wished(), HandModel()
-    granted = case.wishes.make(model)
+    granted = case.wishes.make("a swap", model=model).granted
     assert wanted(case.wishes) is model
     assert not granted.done()
     case.wishes.grant()
@@ -38,7 +39,7 @@ async def test_a_wish_is_open_until_it_is_granted() -> None:
 
 async def test_a_second_wish_takes_the_place_of_the_first_which_is_told() -> None:
     case = Wished()
-    first, second = case.wishes.make(HandModel()), case.wishes.make(None)
+    first, second = case.wishes.make("a swap", model=HandModel()).granted, case.wishes.make("other settings").granted
     with pytest.raises(SessionEnded, match="another change was asked for"):
         await first
     assert case.refused == 0, "a change is still wanted"
@@ -48,7 +49,7 @@ async def test_a_second_wish_takes_the_place_of_the_first_which_is_told() -> Non
 
 async def test_a_refusal_is_told_to_both_sides_once() -> None:
     case = Wished()
-    granted = case.wishes.make(HandModel())
+    granted = case.wishes.make("a swap", model=HandModel()).granted
     case.wishes.refuse(ProviderRejected("key"))
     case.wishes.refuse(ProviderRejected("again"))
     with pytest.raises(ProviderRejected, match="key"):
@@ -58,21 +59,33 @@ async def test_a_refusal_is_told_to_both_sides_once() -> None:
 
 async def test_who_does_not_wait_any_more_wants_no_change_but_a_later_wish_stays() -> None:
     case = Wished()
-    first = case.wishes.make(HandModel())
+    first = case.wishes.make("a swap", model=HandModel())
     case.wishes.withdraw(first)
     assert case.refused == 1 and wanted(case.wishes) is None
-    second = case.wishes.make(None)
+    second = case.wishes.make("other settings")
     case.wishes.withdraw(first)
-    assert case.refused == 1 and not second.done()
+    assert case.refused == 1 and not second.granted.done()
     case.wishes.refuse(SessionEnded("over"))
     with pytest.raises(SessionEnded):
-        await second
+        await second.granted
 
 
 async def test_a_waiter_that_was_cancelled_is_not_told_a_second_time() -> None:
     case = Wished()
-    granted = case.wishes.make(None)
+    granted = case.wishes.make("other settings").granted
     granted.cancel()
     case.wishes.grant()
     with pytest.raises(asyncio.CancelledError):
         await granted
+
+
+async def test_another_model_serves_a_wish_for_one_by_being_it_and_other_settings_by_lacking_none_of_them() -> None:
+    case, model = Wished(), HandModel()
+    swap = case.wishes.make("a swap", model=model)
+    assert swap.is_served_by(model, ["voice"]) and not swap.is_served_by(HandModel(), [])
+    assert case.wishes.overrides == Overrides()
+    voice = case.wishes.make("another voice", overrides=Overrides(voice="marin"))
+    assert voice.is_served_by(HandModel(), ["instructions"]) and not voice.is_served_by(model, ["voice"])
+    assert case.wishes.overrides == Overrides(voice="marin") and wanted(case.wishes) is None
+    case.wishes.grant()
+    assert case.wishes.overrides == Overrides()
