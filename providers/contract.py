@@ -254,8 +254,8 @@ class ModelSession(Protocol):
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event, in order, in the loop's own turn; returns the way to stop it.
 
-        Events before the first listener or reader are kept (bounded) and given to it at once.
-        A listener must return fast and must not raise.
+        Events before the first listener or reader are kept (bounded) and given to it at once. A listener must return
+        fast and must not raise. Where either fails, a `WarningReported` tells: `events_missed`, `listener_failed`.
         """
         ...
 

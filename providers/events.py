@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from providers.contract import Closed, Listener, SessionEvent
+from providers.contract import Closed, Listener, SessionEvent, WarningReported
 
 __all__ = ["BoundedReader", "EventFanout"]
 
@@ -83,15 +83,13 @@ class _Subscription:
 class EventFanout:
     """Gives each event to every listener, then to every reader. The first to come gets what happened before.
 
-    The backlog before that is bounded: full, the oldest event goes; `missed` counts it (so does the first reader's).
+    The backlog before that is bounded: full, the oldest event goes, and a first listener is told how many with
+    `events_missed` (a first reader counts them in `missed`). A listener that raises is told of with `listener_failed`.
     After `Closed` nothing more is passed on.
     """
 
     def __init__(self, backlog: int = 1024) -> None:
-        self.missed = 0
-        """Events dropped because nobody had begun to listen or read."""
-        self.listener_errors = 0
-        """Exceptions that listeners raised, each logged; the session went on."""
+        self._missed = 0
         self._capacity = backlog
         self._backlog: deque[SessionEvent] | None = deque()
         self._subscriptions: tuple[_Subscription, ...] = ()
@@ -121,6 +119,9 @@ class EventFanout:
         subscription = _Subscription(listener)
         backlog, self._backlog = self._backlog, None
         if backlog:
+            if self._missed:
+                said = f"{self._missed} events came before anybody listened, and are lost"
+                backlog.appendleft(WarningReported(backlog[0].session, "events_missed", said))
             # Whatever the listener causes meanwhile comes after the backlog.
             emitting, self._emitting = self._emitting, True
             try:
@@ -143,7 +144,7 @@ class EventFanout:
         reader = BoundedReader(capacity, self._forget)
         backlog, self._backlog = self._backlog, None
         if backlog:
-            reader.missed = self.missed
+            reader.missed = self._missed
             for event in backlog:
                 reader.put(event)
         if self._ended:
@@ -158,7 +159,7 @@ class EventFanout:
         if self._backlog is not None:
             if len(self._backlog) >= self._capacity:
                 self._backlog.popleft()
-                self.missed += 1
+                self._missed += 1
             self._backlog.append(event)
         for subscription in self._subscriptions:
             self._call(subscription, event)
@@ -176,10 +177,12 @@ class EventFanout:
             return
         try:
             subscription.listener(event)
-        except Exception:
+        except Exception as error:
             # A listener's bug must not end the conversation, nor keep the event from the others.
-            self.listener_errors += 1
             _log.exception("a listener raised on %s", type(event).__name__)
+            if not isinstance(event, WarningReported):  # or one bug would beget warnings for ever
+                said = f"a listener raised {type(error).__name__} on {type(event).__name__}"
+                self._deferred.append(WarningReported(event.session, "listener_failed", said))
 
     def _forget(self, reader: BoundedReader) -> None:
         self._readers = tuple(one for one in self._readers if one is not reader)

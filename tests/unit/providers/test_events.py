@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from providers.contract import Closed, SessionEvent, TextChunk
+from providers.contract import Closed, SessionEvent, TextChunk, WarningReported
 from providers.events import EventFanout
 
 
@@ -47,8 +47,9 @@ def test_backlog_is_bounded_and_counted() -> None:
         fanout.emit(text(number))
     heard: list[SessionEvent] = []
     fanout.listen(heard.append)
-    assert heard == [text(2), text(3), text(4)]
-    assert fanout.missed == 2
+    (warned, *rest) = heard
+    assert isinstance(warned, WarningReported) and (warned.session, warned.code) == (1, "events_missed")
+    assert warned.message.startswith("2 events") and rest == [text(2), text(3), text(4)]
 
 
 async def test_reader_from_the_backlog_knows_what_it_missed() -> None:
@@ -178,8 +179,8 @@ def test_listener_that_raises_is_logged_and_keeps_nothing_from_the_others(caplog
     with caplog.at_level(logging.ERROR):
         fanout.emit(text(1))
         fanout.emit(END)
-    assert heard == [text(1), END]
-    assert fanout.listener_errors == 2
+    failed = WarningReported(1, "listener_failed", "a listener raised ZeroDivisionError on TextChunk")
+    assert heard == [text(1), failed, END]
     assert "a listener raised on TextChunk" in caplog.text
 
 
