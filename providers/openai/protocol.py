@@ -249,7 +249,6 @@ class OpenAIProtocol:
     # ----------------------------------------------------------------------------------------------------------- setup
 
     def _session_told(self, session: wire.Session, *, created: bool) -> list[SessionEvent]:
-        events: list[SessionEvent] = []
         self._session_id = session.id or self._session_id
         if self._input.told(session, created=created):
             interrupts = self._input.interrupts
@@ -257,11 +256,10 @@ class OpenAIProtocol:
         if created:
             if not self._acknowledged and not self._ready:
                 self._ready_at = self._now + _UNACKNOWLEDGED_S
-            return events
+            return []
         rate_hz = other_rate_hz(session, self._output_format)
-        if rate_hz is not None:
-            said = f"speech comes at {rate_hz} Hz: set providers.openai.output_rate_hz to it"
-            events += self._odd("output_rate", said)
+        said = f"speech comes at {rate_hz} Hz: set providers.openai.output_rate_hz to it"
+        events = [] if rate_hz is None else self._odd("output_rate", said)
         return events if self._ready else [*events, *self._become_ready()]
 
     def _become_ready(self) -> list[SessionEvent]:
@@ -291,13 +289,13 @@ class OpenAIProtocol:
         if reply.default:
             self._requests.ended()
         answered = self._reader.tools.response_ended(reply.id)
-        if answered is not None:
-            self._requests.ask(None, answered)
         details = response.status_details
         if details is not None and details.error is not None:
             ending = session_ending_error(details.error)
             if ending is not None:
                 return [*events, self._end(1008, details.error.message, ending)]
+        if answered is not None:
+            self._ask(None, answered)
         self._request_due()
         return events
 
@@ -330,12 +328,12 @@ class OpenAIProtocol:
     # ---------------------------------------------------------------------------------------------------------- errors
 
     def _error(self, error: wire.ErrorBody) -> list[SessionEvent]:
-        code = code_of(error)
+        code, call_id = code_of(error), self._reader.tools.refused(error.event_id)
+        reported = ErrorReported(self._number, code, error.message, error.param or "", call_id)
         ending = session_ending_error(error)
         if ending is None and not self._ready and is_of_setup(error, _SETUP_ID):
             ending = setup_error(error, setting_of(error.param or ""))
         if ending is not None:
-            reported = ErrorReported(self._number, code, error.message, error.param or "")
             closing = 1001 if code == "session_expired" else 1008
             return [reported, self._end(closing, error.message or code, ending)]
         if error.code == "conversation_already_has_active_response":
@@ -344,10 +342,7 @@ class OpenAIProtocol:
             return [self._warning(code, f"a response was active: {'asked again after it' if again else 'given up'}")]
         self._requests.failed(error.event_id)
         self._request_due()
-        if is_harmless(error):
-            return [self._warning(code, error.message)]
-        call_id = self._reader.tools.refused(error.event_id)
-        return [ErrorReported(self._number, code, error.message, error.param or "", call_id)]
+        return [self._warning(code, error.message) if is_harmless(error) else reported]
 
     def _end(self, code: int, reason: str, error: ProviderError) -> Closed:
         self._ended = True

@@ -31,13 +31,12 @@ class _Wanted(msgspec.Struct):
 
 
 class ResponseRequests:
-    """What we want to ask the model for. Full: a further request is refused, `dropped` counts it.
+    """What we want to ask the model for. Full (32): a further request is refused, and whoever asks is told.
 
     A request without instructions ("go on") says no more when asked twice, so such ones are merged while they wait.
     """
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._waiting: deque[_Wanted] = deque()
         self._sent: OrderedDict[str, _Wanted] = OrderedDict()
         self._awaiting = ""
@@ -62,7 +61,6 @@ class ResponseRequests:
                     waiting.call_id, waiting.known = call_id, False
                 return True
         if len(self._waiting) >= _MAX_WAITING:
-            self.dropped += 1
             return False
         self._waiting.append(_Wanted(instructions, call_id))
         return True

@@ -22,6 +22,7 @@ from providers.contract import (
     RateLimit,
     RateLimits,
     ReplyStarted,
+    SessionEvent,
     SessionReady,
     SpeechChunk,
     TextChunk,
@@ -673,6 +674,30 @@ def test_raw_messages_need_a_type() -> None:
 def test_an_error_is_reported_and_the_session_goes_on() -> None:
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "no", "param": "session.x"}
     assert Call().says("error", error=error) == [ErrorReported(1, "unknown_parameter", "no", "session.x")]
+
+
+def codes(events: list[SessionEvent]) -> list[str]:
+    return [event.code for event in events if isinstance(event, WarningReported)]
+
+
+def test_a_request_that_is_one_too_many_is_warned_of() -> None:
+    call = Call()
+    call.begins()
+    for number in range(32):
+        call.core.respond(str(number))
+    assert codes(call.says("rate_limits.updated", rate_limits=[])) == []
+    call.core.respond("one more")
+    assert codes(call.says("rate_limits.updated", rate_limits=[])) == ["response_not_asked"]
+
+
+def test_so_is_one_for_a_result_that_came_before_the_end_of_its_response() -> None:
+    call = Call()
+    call.begins()
+    call.calls_tool("c1")
+    call.core.send_tool_result("c1", "f", "sunny")
+    for number in range(32):
+        call.core.respond(str(number))
+    assert codes(call.ends()) == ["response_not_asked"]
 
 
 def test_a_refused_tool_result_is_reported_with_its_call() -> None:
