@@ -103,6 +103,7 @@ class RoomCall:
         self._reconnects = 0
         self._rejoins = 0
         self._rejoin_failures = 0
+        self._ghosts_before = self._ghosts
         self._counted: dict[str, int] | None = None
 
     # Life --------------------------------------------------------------------------------------------------
@@ -375,10 +376,15 @@ class RoomCall:
             "reconnects": self._reconnects,
             "rejoins": self._rejoins,
             "rejoin_failures": self._rejoin_failures,
+            "ghosts_left": self._ghosts - self._ghosts_before,
             "failed_subscriptions": self._audience.failed_subscriptions,
             "repeated_subscriptions": self._audience.repeated_subscriptions + self._sight.repeated_subscriptions,
             "video_frames_unseen": self._sight.replaced_frames,
         }
+
+    @property
+    def _ghosts(self) -> int:
+        return 0 if self._hub is None else self._hub.orphans
 
     # Up ----------------------------------------------------------------------------------------------------
 

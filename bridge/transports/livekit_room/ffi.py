@@ -111,12 +111,11 @@ class Voice(Protocol):
 class Inbox:
     """Frames that wait for one event loop. One wake-up for all that arrive before its next turn."""
 
-    __slots__ = ("_awake", "_ears", "loop", "users", "wakeups")
+    __slots__ = ("_awake", "_ears", "loop", "users")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.users = 0
-        self.wakeups = 0
         self._ears: deque[Ear] = deque()
         self._awake = False
 
@@ -133,7 +132,6 @@ class Inbox:
     def _drain(self) -> None:
         # Cleared first: a frame that comes from here on asks for a turn of its own.
         self._awake = False
-        self.wakeups += 1
         now = self.loop.time()
         for _ in range(len(self._ears)):
             self._ears.popleft().deliver(now)
@@ -160,7 +158,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         self._kept = threading.local()
         self.kept_threads = 0
         self.orphans = 0
-        """Rooms that were joined after their caller had given up, and left."""
+        """Rooms that were joined after their caller had given up, and left; of all calls of the process."""
         self._with_id = frozenset(
             field.name
             for field in ffi_pb2.FfiEvent.DESCRIPTOR.fields
@@ -262,6 +260,7 @@ class Hub(_ffi_client.FfiQueue[ffi_pb2.FfiEvent]):
         except AssertionError:
             return  # the SDK asserts that the handle is known: the room was taken, and left again already
         self.orphans += 1
+        _log.warning("a room was joined after its caller had given up: left again")
         self.client.request(leave)
         for other in joined.participants:
             self._drop(other.participant.handle.id)
