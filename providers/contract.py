@@ -351,11 +351,6 @@ class Standby(Protocol):
         """Would `connect` find it waiting? False once it is used, closed, dead or too old."""
         ...
 
-    @property
-    def best_before(self) -> float:
-        """When it will have waited too long, on the clock of the event loop."""
-        ...
-
     async def connect(self, start: SessionStart | None = None) -> ModelSession:
         """Send the setup and return the session READY. Once: SessionEnded when it was used or closed before.
 

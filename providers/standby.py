@@ -47,19 +47,13 @@ class LinkStandby:
         self._core_for = core_for
         self._connection = connection
         self._spent = False
-        loop = asyncio.get_running_loop()
-        self._best_before = loop.time() + connection.standby_s
         # Also for a standby that was forgotten: it must not hold a socket for ever.
-        self._expiry = loop.call_at(self._best_before, link.finish)
+        self._expiry = asyncio.get_running_loop().call_later(connection.standby_s, link.finish)
 
     @property
     def alive(self) -> bool:
         # Nothing but pings was written, so that a link that takes nothing is one that has ended or is about to.
         return not self._spent and self._link.writable
-
-    @property
-    def best_before(self) -> float:
-        return self._best_before
 
     async def connect(self, start: SessionStart | None = None) -> ModelSession:
         """See `Standby.connect`."""

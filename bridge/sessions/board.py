@@ -48,7 +48,6 @@ class SessionBoard:
         self._standings: dict[int, Standing] = {}
         self._minted = 0
         self.leader: int | None = None
-        self.lead_changes = 0
 
     def open(self) -> int:
         """A new session begins to open; returns its number."""
@@ -66,7 +65,6 @@ class SessionBoard:
         self._move(number, Role.LEADING)
         before, self.leader = self.leader, number
         self._standings[number].hears = True
-        self.lead_changes += 1
         if before is not None:
             self._move(before, Role.DRAINING)
             self._standings[before].hears = False

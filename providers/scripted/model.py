@@ -184,10 +184,6 @@ class ScriptedStandby:
     def alive(self) -> bool:
         return not self._spent and not self._lost and self._loop.time() < self._best_before
 
-    @property
-    def best_before(self) -> float:
-        return self._best_before
-
     def lose(self) -> None:
         """The connection is gone, as if the other side had ended it."""
         self._lost = True

@@ -46,7 +46,6 @@ async def test_a_standby_becomes_a_session_without_dialling_again(provider: Prov
     async with nothing_left(), provider.open(Scene(SLOW)) as stage:
         standby = await stage.model.stand_by()
         assert is_alive(standby)
-        assert 0 < standby.best_before - loop.time() <= 8
         asked = loop.time()
         session = await standby.connect(SessionStart(number=4))
         assert loop.time() - asked < 0.25, "the connection was there"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -193,7 +192,6 @@ class HandStandby:
 
     def __init__(self, model: HandModel) -> None:
         self.alive = True
-        self.best_before = math.inf
         self.used = self.closed = False
         self._model = model
 

@@ -35,7 +35,6 @@ class CaptionQueue:
         self._waiting: deque[Caption] = deque()
         self._limit = limit
         self.dropped = 0
-        self.joined = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -47,7 +46,6 @@ class CaptionQueue:
                 # A newer whole text replaces; a further piece of the agent's follows.
                 text = caption.text if caption.speaker is not None else last.text + caption.text
                 self._waiting[-1] = msgspec.structs.replace(caption, text=text)
-                self.joined += 1
                 return
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
