@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 
 from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
-from bridge.lanes.lead import Lead
+from bridge.lanes.lead import Lead, kept_waiting
 from bridge.lanes.leader_search import LeaderSearch
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.settings import CallSettings
@@ -36,8 +37,6 @@ from providers.contract import (
 from providers.errors import (
     NeedsNewSession,
     ProviderError,
-    ProviderRejected,
-    ProviderUnavailable,
     ResumeRefused,
     SessionEnded,
 )
@@ -252,9 +251,10 @@ class SessionKeeper:
         match self._rollover.step(self._scene(), now):
             case Step.PREPARE:
                 self._lane.watch_speech(True)
-                again = self._rollover.failures > 0
-                if (wait_s := self._understudy.dial(self._search.model, self._tasks, again=again)) > 0:
-                    self._rollover.not_yet(now, wait_s)
+                model, again = self._search.model, self._rollover.failures > 0
+                if (wait_s := self._understudy.dial(model, self._tasks, again=again)) > 0:
+                    self._rollover.not_yet(now, wait_s, at_last=model is self.model)
+                    self._not_had(self._wishes.of(model), kept_waiting(model, wait_s), wait_s)
             case Step.CHANGE:
                 await self._change(forced=False)
             case Step.FORCE:
@@ -301,10 +301,17 @@ class SessionKeeper:
 
     def _not_dialled(self, model: SpeechModel, problem: ProviderError) -> None:
         self.stats.connect_failures += 1
-        self._rollover.prepare_failed(self._now(), self._succession.pause_s(self._rollover.failures, problem))
-        if isinstance(problem, ProviderRejected):
-            self._wishes.refuse(problem)
+        pause_s = self._succession.pause_s(self._rollover.failures, problem)
+        self._rollover.prepare_failed(self._now(), pause_s)
+        self._not_had(self._wishes.of(model), problem, pause_s)
         self._stirred.set()
+
+    def _not_had(self, wish: Wish | None, problem: ProviderError, pause_s: float) -> None:
+        """What was tried for this wish has failed; in `pause_s` it could be tried again."""
+        if wish is None or wish is not self._wishes.open or isinstance(problem, ResumeRefused):
+            return
+        if wish.is_past_hope(problem, self._now(), pause_s, self._settings.retry.give_up_after_s):
+            self._wishes.refuse(problem)
 
     async def _change(self, *, forced: bool) -> None:
         """Replace the leading session."""
@@ -312,11 +319,6 @@ class SessionKeeper:
         assert before is not None and change is not None, "a change was due"
         self._search.replaces()
         model = self._search.model
-        way, by_handle = self._way(model)
-        log.info(
-            "model session changes call=%s session=%d way=%s by_handle=%s forced=%s: %s",
-            self._name, before, way, by_handle, forced, change.reason,
-        )  # fmt: skip
         standby = await self._understudy.take(model, _DIAL_AT_LAST_S if forced else _DIAL_S)
         if before != self.sessions.board.leader:
             if standby is not None and self._lead.is_held():  # the application has given the lead to one of its own
@@ -329,6 +331,13 @@ class SessionKeeper:
             if standby is not None:
                 await standby.close()
             return
+        if forced and standby is None:
+            model = self.model  # what is wished for is not at hand: it comes after
+        way, by_handle = self._way(model)
+        log.info(
+            "model session changes call=%s session=%d way=%s by_handle=%s forced=%s: %s",
+            self._name, before, way, by_handle, forced, change.reason,
+        )  # fmt: skip
         if way is Way.STANDBY:
             self._count_change(forced)
             await self._lead.end(before)
@@ -338,16 +347,17 @@ class SessionKeeper:
 
     async def _overlap(self, model: SpeechModel, standby: Standby | None, by_handle: bool, *, forced: bool) -> None:
         """Set the successor up beside the leader, and give it the lead if the call is then as it was told."""
-        before, version, wish = self.sessions.board.leader, self._memory.version, self._wishes.open
+        before, version, wish = self.sessions.board.leader, self._memory.version, self._wishes.of(model)
         thread = self._lead.thread(by_handle)
         try:
             number = await self._lead.open(model, thread, standby, by_handle=by_handle)
         except ProviderError as problem:
-            self._rollover.failed(self._now(), self._succession.pause_s(self._rollover.failures, problem))
+            pause_s = self._succession.pause_s(self._rollover.failures, problem)
+            self._rollover.failed(self._now(), pause_s, at_last=model is self.model)
             if isinstance(problem, ResumeRefused):
                 self._lead.handle_refused()
-            if not isinstance(problem, ProviderUnavailable | ResumeRefused) and wish is self._wishes.open:
-                self._wishes.refuse(problem)
+            # At the last safe moment nobody waits for another model than the call's own.
+            self._not_had(wish, problem, math.inf if forced and model is not self.model else pause_s)
             return
         if not self._is_wanted(model, wish, before):
             self._rollover.spoiled(self._now(), 0.0)

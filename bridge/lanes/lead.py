@@ -23,12 +23,18 @@ from providers.contract import SessionStart, SpeechModel, Standby, ToolSpec
 from providers.errors import NeedsNewSession, ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
 from providers.health import EndpointHealth
 
-__all__ = ["Lead"]
+__all__ = ["Lead", "kept_waiting"]
 
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """Nobody hears the room while the old session says goodbye before its handle is used."""
+
+
+def kept_waiting(model: SpeechModel, wait_s: float) -> ProviderUnavailable:
+    """What keeps us from asking it."""
+    said = f"{model.endpoint} has failed too often: nobody asks it for {wait_s:.0f} s"
+    return ProviderUnavailable(said, retry_after_s=wait_s)
 
 
 class Lead:
@@ -125,8 +131,7 @@ class Lead:
         while (wait_s := health.begin(self._now())) > 0:
             too_long = wait_s > self._settings.retry.give_up_after_s
             if self.is_held() or too_long or self._succession.others(model, self._now()):
-                said = f"{model.endpoint} has failed too often: nobody asks it for {wait_s:.0f} s"
-                raise ProviderUnavailable(said, retry_after_s=wait_s)
+                raise kept_waiting(model, wait_s)
             await asyncio.sleep(wait_s)
 
     # -------------------------------------------------------------------------------------------- give and take
@@ -159,7 +164,7 @@ class Lead:
             self._vacant_since = None
         if number != self._sessions.board.leader:
             self.since = now
-            self._succession.model = self._sessions.known(number).model
+            self._succession.led_by(self._sessions.known(number).model)
         if not resumed:
             self.handle.forget()
         # What the successor must know comes before what it hears.

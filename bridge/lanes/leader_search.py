@@ -11,7 +11,7 @@ from bridge.lanes.keeper_ports import KeeperStats
 from bridge.lanes.lead import Lead
 from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.succession import Succession
-from bridge.lanes.wishes import Wishes
+from bridge.lanes.wishes import Wish, Wishes
 from bridge.sessions.thread import Thread
 from providers.contract import Closed, SpeechModel, Standby
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused, ResumeTooSoon
@@ -97,19 +97,21 @@ class LeaderSearch:
                 await standby.close()
                 standby = None
                 continue
-            if model is not self._succession.model:
-                self._lead.handle.forget()
-            by_handle = bool(self._lead.handle.value) and model.capabilities.resumption
+            wish = self._wishes.of(model)
+            by_handle = model is self._succession.model and bool(self._lead.handle.value)
+            by_handle = by_handle and model.capabilities.resumption
             try:
                 number = await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
             except ResumeRefused as problem:
-                if not by_handle:
+                if by_handle:
+                    self._lead.handle_refused()
+                elif not self._drops(wish, model, problem):
                     self._to_next_model(problem)  # of a fresh session there is nothing to refuse
-                self._lead.handle_refused()
             except ProviderError as problem:
                 if self._lead.is_held():
                     return None
-                await self._wait_or_go_on(problem)
+                if not self._drops(wish, model, problem):
+                    await self._wait_or_go_on(problem)
             else:
                 if self._lead.is_held():  # the application has given the lead to one of its own
                     await self._sessions.close(number)
@@ -123,6 +125,15 @@ class LeaderSearch:
             standby = None
         return None
 
+    def _drops(self, wish: Wish | None, model: SpeechModel, problem: ProviderError) -> bool:
+        """Is it only a wish that cannot be had? Nobody leads, which is worse: it is refused at its first failure, and
+        costs the call nothing of its own patience."""
+        if wish is None or (model is self._succession.model and isinstance(problem, ProviderUnavailable)):
+            return False
+        if wish is self._wishes.open:
+            self._wishes.refuse(problem)
+        return True
+
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
         delay_s = self._succession.backoff.delay_s(problem, self._now())
         if delay_s is None:
@@ -134,10 +145,9 @@ class LeaderSearch:
         await asyncio.sleep(delay_s)
 
     def _to_next_model(self, problem: ProviderError) -> None:
-        """The model that was tried is given up: the next healthy one of the list. Raises `problem` if there is none."""
-        if self.model is not self._succession.model:  # the one wished for: the call stays with the one before
-            self._wishes.refuse(problem)
-            return
+        """The call's model is given up: the next healthy one of the list. Raises `problem` if there is none."""
+        if self.model is not self._succession.model:
+            return  # first the one that is wished for
         given_up = self._succession.give_up(problem, self._now())
         self._lead.handle.forget()
         self._stats.failovers += 1

@@ -42,6 +42,12 @@ class Succession:
         rested = [other for other in self._models if now >= self._given_up.get(other.endpoint, now)]
         return [other for other in rested if other is not model and self.health_of(other).allows(now) == 0]
 
+    def led_by(self, model: SpeechModel) -> None:
+        """The call goes on with this one. Another one than before has all our patience."""
+        if model is not self.model:
+            self.model = model
+            self.backoff = self._patience()
+
     def give_up(self, problem: ProviderError, now: float) -> SpeechModel:
         """The model is given up: the next healthy one of the list takes its place. Returns the one given up.
 
@@ -52,8 +58,7 @@ class Succession:
         others = self.others(given_up, now)
         if not others:
             raise problem
-        self.model = others[0]
-        self.backoff = self._patience()
+        self.led_by(others[0])
         return given_up
 
     def pause_s(self, failures: int, problem: ProviderError | None = None) -> float:

@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.sessions.overrides import Overrides
 from providers.contract import SpeechModel
-from providers.errors import ProviderError, SessionEnded
+from providers.errors import ProviderError, ProviderUnavailable, SessionEnded
 
 __all__ = ["Wish", "Wishes"]
 
@@ -24,10 +24,17 @@ class Wish(msgspec.Struct, eq=False, kw_only=True):
     """To be swapped to."""
     overrides: Overrides = Overrides()
     """To be changed; kept for the rest of the call when it is granted."""
+    failed_at: float | None = None
+    """When it first could not be had."""
 
     def is_served_by(self, model: SpeechModel, lacks: Collection[str]) -> bool:
         """By a session of `model` that lacks these of what was changed?"""
         return (self.model is None or self.model is model) and not any(name in lacks for name in self.overrides.given())
+
+    def is_past_hope(self, problem: ProviderError, now: float, pause_s: float, patience_s: float) -> bool:
+        """After this failure: would another attempt in `pause_s` fail as well, or come too late?"""
+        self.failed_at = now if self.failed_at is None else self.failed_at
+        return not isinstance(problem, ProviderUnavailable) or now + pause_s > self.failed_at + patience_s
 
 
 class Wishes:
@@ -47,6 +54,10 @@ class Wishes:
     def overrides(self) -> Overrides:
         """Of the next session, beside those that hold already."""
         return Overrides() if self.open is None else self.open.overrides
+
+    def of(self, model: SpeechModel) -> Wish | None:
+        """What a session of `model` is opened for, if it is for a wish."""
+        return None if self.open is None or self.open.model not in (None, model) else self.open
 
     def make(self, reason: str, *, model: SpeechModel | None = None, overrides: Overrides | None = None) -> Wish:
         """A new wish; the one before it, if it is still open, is refused."""

@@ -152,15 +152,18 @@ class Rollover:
             self.pending.prepared = False
             self.pending.prepare_at = now
 
-    def not_yet(self, now: float, wait_s: float) -> None:
-        """Nobody may ask the provider for the next `wait_s`, not even at the last safe moment."""
+    def not_yet(self, now: float, wait_s: float, *, at_last: bool = True) -> None:
+        """Nobody may ask the provider for the next `wait_s`: with `at_last` not even at the last safe moment. Without,
+        another one can be asked then."""
         if self.pending is not None:
             self.pending.prepared = False
-            self.pending.prepare_at = self.pending.not_before = self.pending.retry_at = now + wait_s
+            self.pending.prepare_at = self.pending.not_before = now + wait_s
+            if at_last:
+                self.pending.retry_at = now + wait_s
 
-    def failed(self, now: float, wait_s: float) -> None:
-        """The successor could not be set up. The leader serves on: nothing is tried for `wait_s`."""
-        self.not_yet(now, wait_s)
+    def failed(self, now: float, wait_s: float, *, at_last: bool = True) -> None:
+        """The successor could not be set up. The leader serves on: nothing is tried for `wait_s`, as in `not_yet`."""
+        self.not_yet(now, wait_s, at_last=at_last)
         if self.pending is not None:
             self.pending.failures += 1
         self._quiet_since = None

@@ -18,9 +18,11 @@ from providers.errors import (
     ProviderError,
     ProviderRejected,
     SessionEnded,
+    SettingRefused,
 )
+from providers.retry import RetryPolicy
 from tests.fakes.fake_time import in_fake_time
-from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
+from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession, HandStandby
 from tests.fakes.kept_call import AT_ONCE, GONE, RESUMES, hands_out, kept_call, until
 from tests.fakes.lanes import SAID
 
@@ -346,6 +348,108 @@ async def test_of_two_changes_the_later_one_is_made_and_the_earlier_one_forgotte
         assert isinstance(first.result(), SessionEnded)
         start = at_work.model.session.start
         assert (start.voice, start.instructions) == ("cedar", None), "the first has changed nothing"
+
+
+@in_fake_time
+@pytest.mark.parametrize("dialled", [False, True], ids=["not dialled", "not set up"])
+async def test_a_swap_to_a_model_that_is_away_says_so_when_its_patience_is_over(dialled: bool) -> None:
+    other = SetupFails(OTHER) if dialled else HandModel(OTHER)
+    other.refuse = [GONE] * 10_000
+    retry = RetryPolicy(base_s=0.25, longest_s=4.0, give_up_after_s=30)
+    async with kept_call(retry=retry) as at_work:
+        await at_work.leads(1)
+        began = asyncio.get_running_loop().time()
+        assert await gives_up(at_work.keeper.swap(other)) is GONE
+        assert 10 < asyncio.get_running_loop().time() - began <= 31
+        asked = 10_000 - len(other.refuse)
+        assert 5 <= asked <= 20, "each pause is longer than the one before"
+        await asyncio.sleep(60)
+        assert len(other.refuse) == 10_000 - asked and at_work.fast.led == [1] and at_work.ended == []
+
+
+class SetupFails(HandModel):
+    """Can be dialled, and no more."""
+
+    async def stand_by(self) -> HandStandby:
+        self.standbys.append(HandStandby(self))
+        return self.standbys[-1]
+
+
+@in_fake_time
+async def test_a_swap_to_an_endpoint_that_nobody_may_ask_says_so() -> None:
+    other = HandModel(OTHER)
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        health = at_work.keeper._succession.health_of(other)
+        health.failed(ProviderRejected("key", endpoint_wide=True), asyncio.get_running_loop().time())
+        assert "nobody asks it for 60 s" in str(await gives_up(at_work.keeper.swap(other)))
+        assert other.standbys == [] and at_work.fast.led == [1]
+
+
+@in_fake_time
+async def test_a_lost_leader_is_resumed_at_the_first_failure_of_the_model_that_was_wished_for() -> None:
+    other, impatient = HandModel(OTHER), RetryPolicy(base_s=1.0, longest_s=1.0, give_up_after_s=10)
+    other.refuse = [GONE] * 10_000
+    async with kept_call(retry=impatient) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.fast.quiet = False
+        swapped = group.create_task(gives_up(at_work.keeper.swap(other)), name="swap")
+        await asyncio.sleep(1)
+        asked = len(other.refuse)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+        assert asked - len(other.refuse) == 1 and swapped.done() and swapped.result() is GONE
+        assert at_work.keeper.model is at_work.model and at_work.model.session.start.resume == "h1"
+        assert at_work.keeper._succession.backoff.failures == 1, "the loss alone"
+        assert at_work.keeper.stats.longest_leaderless_ms == 0
+
+
+@in_fake_time
+async def test_at_the_last_moment_the_model_of_the_call_goes_on_if_the_one_wished_for_is_not_at_hand() -> None:
+    other = HandModel(OTHER)
+    other.refuse = [GONE] * 3
+    async with kept_call(retry=RetryPolicy(longest_s=10.0)) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await asyncio.sleep(0)
+        at_work.model.session.emit(GoAway(1, 2.0))
+        await at_work.leads(2)
+        assert at_work.keeper.model is at_work.model and at_work.keeper.stats.changes_forced == 1
+        assert other.refuse and not swapped.done()
+        at_work.fast.quiet = True
+        await asyncio.wait_for(swapped, 30)
+        assert at_work.keeper.model is other and at_work.keeper.stats.longest_leaderless_ms == 0
+
+
+async def test_a_swap_is_made_though_the_leader_was_refused_for_good() -> None:
+    other = HandModel(OTHER)
+    async with kept_call() as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await until(lambda: other.standbys)
+        at_work.model.session.dies(ProviderRejected("quota"))
+        await asyncio.wait_for(swapped, 5)
+        assert at_work.keeper.model is other and at_work.ended == []
+
+
+async def test_settings_that_a_lost_session_cannot_be_opened_with_are_refused_and_it_is_opened_without() -> None:
+    class OneVoice(Fixed):
+        async def connect(self, start: SessionStart | None = None) -> HandSession:
+            if start is not None and start.voice is not None:
+                raise SettingRefused("speech.voice", start.voice, "choose another")
+            return await super().connect(start)
+
+    async with kept_call(OneVoice()) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        changed = group.create_task(gives_up(at_work.keeper.update(voice="marin")), name="update")
+        await until(lambda: at_work.model.standbys)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+        assert isinstance(await changed, SettingRefused) and at_work.ended == []
 
 
 @in_fake_time

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
-from providers.errors import ProviderRejected
+from providers.errors import ProviderRejected, ProviderUnavailable
 from providers.health import HealthBook
 from tests.fakes.hand_model import CAPABILITIES, HandModel
 
@@ -40,3 +40,12 @@ def test_with_everybody_given_up_the_cause_is_raised() -> None:
     with pytest.raises(ProviderRejected) as caught:
         succession.give_up(REFUSED, 1.0)
     assert caught.value is REFUSED
+
+
+def test_another_model_has_all_our_patience_and_the_same_one_what_is_left_of_it() -> None:
+    succession, models = of("first", "second", cool_down_s=60)
+    succession.backoff.delay_s(ProviderUnavailable("gone"), 0.0)
+    succession.led_by(models[0])
+    assert succession.backoff.failures == 1
+    succession.led_by(models[1])
+    assert succession.model is models[1] and succession.backoff.failures == 0

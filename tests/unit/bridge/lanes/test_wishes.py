@@ -8,7 +8,7 @@ import pytest
 
 from bridge.lanes.wishes import Wishes
 from bridge.sessions.overrides import Overrides
-from providers.errors import ProviderRejected, SessionEnded
+from providers.errors import ProviderRejected, ProviderUnavailable, SessionEnded
 from tests.fakes.hand_model import HandModel
 
 
@@ -89,3 +89,21 @@ async def test_another_model_serves_a_wish_for_one_by_being_it_and_other_setting
     assert case.wishes.overrides == Overrides(voice="marin") and wanted(case.wishes) is None
     case.wishes.grant()
     assert case.wishes.overrides == Overrides()
+
+
+async def test_a_wish_is_past_hope_after_what_will_fail_again_or_when_its_patience_is_over() -> None:
+    case, gone = Wished(), ProviderUnavailable("gone")
+    wish = case.wishes.make("a swap", model=HandModel())
+    assert not wish.is_past_hope(gone, 100.0, 10.0, 30.0)
+    assert wish.is_past_hope(ProviderRejected("key"), 110.0, 0.0, 30.0)
+    assert not wish.is_past_hope(gone, 120.0, 10.0, 30.0)
+    assert wish.is_past_hope(gone, 120.1, 10.0, 30.0), "since the first failure"
+
+
+async def test_a_session_is_opened_for_the_wish_that_its_model_can_serve() -> None:
+    case, model = Wished(), HandModel()
+    assert case.wishes.of(model) is None
+    swap = case.wishes.make("a swap", model=model)
+    assert case.wishes.of(model) is swap and case.wishes.of(HandModel()) is None
+    voice = case.wishes.make("another voice", overrides=Overrides(voice="marin"))
+    assert case.wishes.of(model) is voice

@@ -158,6 +158,12 @@ def test_a_connection_that_ends_at_once_is_not_dialled_again_at_once() -> None:
     assert rollover.failures == 1
 
 
+def test_a_successor_that_another_can_stand_in_for_is_not_waited_for_at_the_last_moment() -> None:
+    rollover = announced(10.0, 50.0)
+    rollover.failed(52.0, 30.0, at_last=False)
+    assert [rollover.step(QUIET, at) for at in (52.0, 57.0, 58.5)] == [Step.WAIT, Step.WAIT, Step.FORCE]
+
+
 @pytest.mark.parametrize("way", ["a new wish", "a wish dropped"])
 def test_what_one_successor_was_refused_for_keeps_no_other_waiting(way: str) -> None:
     rollover = announced(10.0, 50.0)
