@@ -30,7 +30,7 @@ class TimelineStats(msgspec.Struct):
     """Turns of the user that were answered, or ended without a sound."""
     soundless_turns: int = 0
     """Those of which nothing was heard: cut before, answered in writing, or not at all."""
-    last_audible_ms: int = 0
+    last_audible_ms_now: int = 0
     """From the end of the user's speech to the first sound of the answer, in the last turn that had one."""
     worst_audible_ms: int = 0
     total_audible_ms: int = 0
@@ -151,7 +151,7 @@ class Timelines:
         if audible_ms is None:
             stats.soundless_turns += 1
         else:
-            stats.last_audible_ms = audible_ms
+            stats.last_audible_ms_now = audible_ms
             stats.worst_audible_ms = max(stats.worst_audible_ms, audible_ms)
             stats.total_audible_ms += audible_ms
         return TurnTimeline(

@@ -157,7 +157,7 @@ class CallDesk:
             "serve.calls": desk.calls,
             "serve.rooms": desk.rooms,
             "serve.calls_now": len(self._running),
-            "serve.load": self.admission.load,
+            "serve.load_now": self.admission.load,
             "serve.refused_full": admission.stats.refused_full,
             "serve.refused_busy": admission.stats.refused_busy,
             "serve.bad_offers": desk.bad_offers,

@@ -335,8 +335,10 @@ class Audience:
         self._tell(AudioEnded(who))
 
     async def _close_ear(self, ear: Ear) -> None:
+        dropped = ear.dropped_frames
+        self._closed_ears_dropped += dropped
         await ear.aclose()
-        self._closed_ears_dropped += ear.dropped_frames
+        self._closed_ears_dropped += ear.dropped_frames - dropped
 
 
 def kind_name(participant: rtc.Participant) -> str:

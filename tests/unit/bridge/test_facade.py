@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from bridge.transports.contract import TransportListener
 from bridge.transports.loopback import LoopbackRoom
 from bridge.video.settings import VideoSettings
 from providers.contract import (
+    ErrorReported,
     GenerationComplete,
     HistoryItem,
     InputTranscript,
@@ -399,6 +401,25 @@ async def test_a_cancelled_call_closes_its_session(room: LoopbackRoom, model: Ha
         await until(lambda: model.sessions)
         task.cancel()
     assert model.session.state == "closed"
+
+
+async def test_no_counter_shrinks_whatever_becomes_of_sessions(room: LoopbackRoom, model: HandModel) -> None:
+    seen: list[dict[str, int | float]] = []
+    config = CallConfig(call=CallSettings(retry=RetryPolicy(base_s=0.01, longest_s=0.01)))
+    async with RoomBridge(room, model, config) as bridge:
+        for _ in range(3):
+            await until(lambda: bridge.leader is not None)
+            session = model.session
+            session.outbox.sent_audio_ms, session.outbox.dropped_audio_ms = 5000, 400 / session.number
+            session.emit(ErrorReported(session.number, "invalid_value", "no"))
+            seen.append(bridge.snapshot().counters)
+            session.dies(ProviderUnavailable("internal error", code=1011), 1011)
+            seen.append(bridge.snapshot().counters)
+    seen.append(bridge.snapshot().counters)
+    for before, after in pairwise(seen):
+        shrunk = {name for name, value in before.items() if after[name] < value and not name.endswith("_now")}
+        assert shrunk == set()
+    assert (after["outbox.sent_audio_ms"], after["provider.errors"]) == (15_000, 3)
 
 
 async def test_a_line_without_a_queue_of_its_own_is_paced(model: HandModel) -> None:

@@ -50,7 +50,7 @@ def test_a_turn_is_timed_from_the_end_of_the_speech_that_we_heard() -> None:
     call.speech_at(10.3, "r").at(10.34, ReplyAudible("r"))
     assert call.shown == [TurnTimeline(1, 9.5, 500, 700, 800, 840)]
     assert not call.timelines.awaits_speech
-    assert call.timelines.stats.last_audible_ms == 840
+    assert call.timelines.stats.last_audible_ms_now == 840
 
 
 def test_without_ears_of_our_own_it_counts_from_the_providers_word() -> None:
