@@ -339,7 +339,7 @@ class RoomBridge:
 
     async def update(self, *, instructions: str | None = None, voice: str | None = None) -> None:
         """Change these for the rest of the call: at once where the provider can, else in the next quiet moment by a new
-        session. Returns when it is done.
+        session. Returns when it is done. A voice is the provider's own: the models of another one keep theirs.
 
         Raises: `SettingRefused` for what the model cannot serve; as `swap` otherwise. Nothing has changed then.
         """

@@ -134,9 +134,9 @@ class SessionKeeper:
         Raises: the provider's own errors; SessionEnded when the call ends or has ended.
         """
         self._must_be_running()
-        knows = self._lead.wanted if start is None else self._lead.overrides
-        start = start or self._lead.session_start()
-        number = await self.sessions.open(model or self.model, start, knows=knows)
+        model = model or self.model
+        knows = self._lead.wanted(model) if start is None else self._lead.overrides.of(model.name)
+        number = await self.sessions.open(model, start or self._lead.session_start(model), knows=knows)
         self.sessions.listen(number)
         return number
 
@@ -161,15 +161,17 @@ class SessionKeeper:
     async def update(
         self, *, instructions: str | None = None, tools: tuple[ToolSpec, ...] | None = None, voice: str | None = None
     ) -> None:
-        """Change these for the rest of the call: in place where the provider can, else by a new session with them.
+        """Change these for the rest of the call: in place where the provider can, else by a new session with them. A
+        voice is changed for the models of the provider that leads.
 
         Raises: SettingRefused for what the model cannot serve; as for `swap` otherwise. Nothing has changed then.
         """
         self._must_be_running()
         changed = Overrides(instructions=instructions, tools=tools, voice=voice)
-        leader = self.sessions.board.leader
+        leader, model = self.sessions.board.leader, self._search.model
         if leader is not None:
             known = self.sessions.known(leader)
+            model = known.model
             try:
                 known.session.update(**changed.given())
                 known.knows = changed.over(known.knows)
@@ -180,7 +182,7 @@ class SessionKeeper:
                 pass  # the next one is opened with them, or told of them when it takes the lead
         if any(name in self._wishes.overrides.given() for name in changed.given()):
             self._wishes.refuse(SessionEnded("another change was asked for meanwhile"))
-        self._lead.overrides = changed.over(self._lead.overrides)
+        self._lead.overrides.add(changed, model.name)
 
     # --------------------------------------------------------------------------------------- told by the fast lane
 
@@ -406,9 +408,9 @@ class SessionKeeper:
     def _see_to_wish(self, number: int, lacks: list[str]) -> None:
         """Grant it if the session that leads is what was wished for. It may have been opened for another reason, before
         the wish was made: then the change is still to come."""
-        wish = self._wishes.open
-        if wish is not None and wish.is_served_by(self.sessions.known(number).model, lacks):
-            self._lead.overrides = self._lead.wanted
+        wish, model = self._wishes.open, self.sessions.known(number).model
+        if wish is not None and wish.is_served_by(model, lacks):
+            self._lead.overrides.add(wish.overrides, model.name)
             self._wishes.grant()
         elif wish is not None:
             self._rollover.want(wish.reason)

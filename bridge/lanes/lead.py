@@ -17,10 +17,17 @@ from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
 from bridge.lanes.wishes import Wishes
 from bridge.sessions.handle import HandleKeeper
-from bridge.sessions.overrides import Overrides
+from bridge.sessions.overrides import CallOverrides, Overrides
 from bridge.sessions.thread import Thread, take_up
 from providers.contract import SessionStart, SpeechModel, Standby, ToolSpec
-from providers.errors import NeedsNewSession, ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.errors import (
+    NeedsNewSession,
+    ProviderError,
+    ProviderUnavailable,
+    ResumeRefused,
+    SessionEnded,
+    SettingRefused,
+)
 from providers.health import EndpointHealth
 
 __all__ = ["Lead", "kept_waiting"]
@@ -54,7 +61,7 @@ class Lead:
     ) -> None:
         """Args: owes_results says whether a new leader will be told what tools have returned."""
         self.handle = HandleKeeper()
-        self.overrides = Overrides()
+        self.overrides = CallOverrides()
         """What was changed since the call began."""
         self.since = 0.0
         """When the session that leads, or led last, was given the lead."""
@@ -77,14 +84,13 @@ class Lead:
 
     # ------------------------------------------------------------------------------------------------------ open
 
-    @property
-    def wanted(self) -> Overrides:
-        """Of the next session: what was changed, and what is wished for."""
-        return self._wishes.overrides.over(self.overrides)
+    def wanted(self, model: SpeechModel) -> Overrides:
+        """Of the next session, if it is this model's: what was changed, and what is wished for."""
+        return self._wishes.overrides.over(self.overrides.of(model.name))
 
-    def session_start(self) -> SessionStart:
+    def session_start(self, model: SpeechModel) -> SessionStart:
         """As configured, with what was changed since and is wished for."""
-        changed = self.wanted
+        changed = self.wanted(model)
         tools = self._tool_specs() if changed.tools is None else changed.tools
         return SessionStart(instructions=changed.instructions, tools=tools, voice=changed.voice)
 
@@ -97,7 +103,19 @@ class Lead:
 
         Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
         """
-        start, knows = self.session_start(), self.wanted
+        try:
+            return await self._open(model, thread, standby, by_handle=by_handle)
+        except SettingRefused as refused:
+            changed = self.overrides.of(model.name).voice
+            if changed is None or refused.value != changed:
+                raise
+            # Changed while nobody could say so: no reason to end the call, nor to go over to another model.
+            log.warning("a voice was not changed, for the model does not have it: %s", refused)
+            self.overrides.forget_voice(model.name)
+        return await self._open(model, thread, standby, by_handle=by_handle)
+
+    async def _open(self, model: SpeechModel, thread: Thread, standby: Standby | None, *, by_handle: bool) -> int:
+        start, knows = self.session_start(model), self.wanted(model)
         if by_handle:
             start = msgspec.structs.replace(start, resume=self.handle.value)
         else:
@@ -139,7 +157,8 @@ class Lead:
     def bring_up_to_date(self, number: int) -> list[str]:
         """Tell an open session what was changed since it was opened, and is wished for. Returns what only another one
         can be told."""
-        known, wanted = self._sessions.known(number), self.wanted
+        known = self._sessions.known(number)
+        wanted = self.wanted(known.model)
         lacks = known.knows.lacks(wanted)
         if not lacks:
             return []

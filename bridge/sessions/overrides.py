@@ -8,7 +8,7 @@ import msgspec
 
 from providers.contract import ToolSpec
 
-__all__ = ["Overrides"]
+__all__ = ["CallOverrides", "Overrides"]
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,3 +29,25 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     def lacks(self, wanted: Overrides) -> list[str]:
         """Names of what a session that was opened with these would have to change for `wanted`."""
         return [name for name in self.__struct_fields__ if getattr(self, name) != getattr(wanted, name)]
+
+
+class CallOverrides:
+    """What was changed since a call began. A voice is its provider's own: the models of another one keep theirs."""
+
+    def __init__(self) -> None:
+        self._common = Overrides()
+        self._voices: dict[str, str] = {}
+
+    def of(self, provider: str) -> Overrides:
+        """For a session of a model of this provider."""
+        return msgspec.structs.replace(self._common, voice=self._voices.get(provider))
+
+    def add(self, changed: Overrides, provider: str) -> None:
+        """Asked of a model of this provider."""
+        if changed.voice is not None:
+            self._voices[provider] = changed.voice
+        self._common = msgspec.structs.replace(changed, voice=None).over(self._common)
+
+    def forget_voice(self, provider: str) -> None:
+        """It has no such voice."""
+        self._voices.pop(provider, None)

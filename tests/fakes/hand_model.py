@@ -22,7 +22,7 @@ from providers.contract import (
     Truncation,
     TurnComplete,
 )
-from providers.errors import NeedsNewSession, ProviderError, SessionEnded
+from providers.errors import NeedsNewSession, ProviderError, SessionEnded, SettingRefused
 from providers.signal.formats import PCM16_24K, AudioFormat
 
 __all__ = ["CAPABILITIES", "HandModel", "HandSession", "HandStandby"]
@@ -199,7 +199,11 @@ class HandStandby:
         if self.used or self.closed:
             raise SessionEnded("this standby was used or closed")
         self.used, self.alive = True, False
-        return await self._model.connect(start)
+        try:
+            return await self._model.connect(start)
+        except SettingRefused:
+            self.used, self.alive = False, True
+            raise
 
     async def close(self) -> None:
         self.closed, self.alive = True, False

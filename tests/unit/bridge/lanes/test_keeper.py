@@ -27,6 +27,7 @@ from tests.fakes.kept_call import AT_ONCE, GONE, RESUMES, hands_out, kept_call, 
 from tests.fakes.lanes import SAID
 
 OTHER = msgspec.structs.replace(CAPABILITIES, model="hand-2")
+FOREIGN = msgspec.structs.replace(CAPABILITIES, provider="foot", model="foot-1")
 
 
 class Fixed(HandModel):
@@ -51,6 +52,19 @@ class Slow(Fixed):
         self.asked += 1
         await self.may_open.acquire()
         return await (super().connect(start) if self._fixed else HandModel.connect(self, start))
+
+
+class OneVoice(Fixed):
+    """Has one voice beside the one that is configured."""
+
+    def __init__(self, voice: str, capabilities: Capabilities = CAPABILITIES) -> None:
+        super().__init__(capabilities)
+        self.voice = voice
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        if start is not None and start.voice not in (None, self.voice):
+            raise SettingRefused("speech.voice", start.voice, f"it has {self.voice}")
+        return await super().connect(start)
 
 
 async def gives_up(wish: Awaitable[None]) -> ProviderError:
@@ -436,13 +450,7 @@ async def test_a_swap_is_made_though_the_leader_was_refused_for_good() -> None:
 
 
 async def test_settings_that_a_lost_session_cannot_be_opened_with_are_refused_and_it_is_opened_without() -> None:
-    class OneVoice(Fixed):
-        async def connect(self, start: SessionStart | None = None) -> HandSession:
-            if start is not None and start.voice is not None:
-                raise SettingRefused("speech.voice", start.voice, "choose another")
-            return await super().connect(start)
-
-    async with kept_call(OneVoice()) as at_work, asyncio.TaskGroup() as group:
+    async with kept_call(OneVoice("alloy")) as at_work, asyncio.TaskGroup() as group:
         await at_work.leads(1)
         at_work.fast.quiet = False
         changed = group.create_task(gives_up(at_work.keeper.update(voice="marin")), name="update")
@@ -511,6 +519,40 @@ async def test_what_the_session_that_was_being_opened_cannot_be_told_is_known_to
         assert [session.start.voice for session in model.sessions] == [None, "marin"]
         await asyncio.sleep(0.05)
         assert model.asked == 2, "the next one knows it all"
+
+
+async def test_a_voice_stays_with_its_provider_when_another_stands_in_and_after_a_swap_back() -> None:
+    model, foreign = OneVoice("marin"), OneVoice("Kore", FOREIGN)
+    async with kept_call(model, foreign) as at_work, asyncio.timeout(5):
+        await at_work.leads(1)
+        await at_work.keeper.update(voice="marin")
+        model.session.dies(ProviderRejected("quota"))
+        await at_work.leads(3)
+        assert at_work.keeper.model is foreign and foreign.session.start.voice is None and at_work.ended == []
+        await at_work.keeper.update(voice="Kore", instructions="be brief")
+        for other, voice in ((model, "marin"), (foreign, "Kore")):
+            await at_work.keeper.swap(other)
+            assert (other.session.start.voice, other.session.start.instructions) == (voice, "be brief")
+
+
+async def test_a_voice_that_the_model_does_not_have_ends_no_call_when_nobody_leads_to_say_so() -> None:
+    async with kept_call(OneVoice("marin")) as at_work:
+        await at_work.keeper.update(voice="Kore")
+        await at_work.leads(2)
+        assert at_work.model.session.start.voice is None and at_work.ended == []
+
+
+async def test_a_voice_that_the_model_does_not_have_is_asked_for_once_by_a_planned_change() -> None:
+    model, slow = OneVoice("marin"), Slow(fixed=True)
+    async with kept_call(slow) as at_work:
+        await until(lambda: slow.asked)
+        await at_work.keeper.update(voice="Kore")
+        slow.connect = model.connect  # type: ignore[method-assign]
+        slow.may_open.release()
+        await at_work.leads(3)
+        assert model.session.start.voice is None and slow.standbys[0].used
+        await asyncio.sleep(0.05)
+        assert at_work.fast.led == [1, 3] and at_work.ended == []
 
 
 # -------------------------------------------------------------------------------------------------------------- idle

@@ -87,14 +87,14 @@ async def test_a_session_begins_with_what_was_said_or_by_its_handle_never_with_b
 
 async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_configured() -> None:
     call = Call()
-    call.lead.overrides = Overrides(voice="Kore", tools=())
+    call.lead.overrides.add(Overrides(voice="Kore", tools=()), "hand")
     await call.open()
     assert (call.model.session.start.voice, call.model.session.start.tools) == ("Kore", ())
 
 
 async def test_what_is_wished_for_is_of_the_next_session_and_not_kept_unless_it_is_granted() -> None:
     call = Call()
-    call.lead.overrides = Overrides(voice="Kore", instructions="be brief")
+    call.lead.overrides.add(Overrides(voice="Kore", instructions="be brief"), "hand")
     call.wishes.make("another voice", overrides=Overrides(voice="Puck"))
     number = await call.open()
     assert (call.model.session.start.voice, call.model.session.start.instructions) == ("Puck", "be brief")
@@ -105,10 +105,10 @@ async def test_what_is_wished_for_is_of_the_next_session_and_not_kept_unless_it_
 
 async def test_a_session_is_told_of_what_was_changed_after_it_began_to_open_and_of_nothing_else() -> None:
     call = Call()
-    call.lead.overrides = Overrides(voice="Kore", tools=())
+    call.lead.overrides.add(Overrides(voice="Kore", tools=()), "hand")
     number = await call.open()
     assert call.lead.bring_up_to_date(number) == [] and call.model.session.told == []
-    call.lead.overrides = Overrides(voice="Kore", tools=(), instructions="be brief")
+    call.lead.overrides.add(Overrides(voice="Kore", tools=(), instructions="be brief"), "hand")
     for _ in range(2):
         assert call.lead.bring_up_to_date(number) == []
         assert call.model.session.told == [("update", "be brief", None, None)]
@@ -119,15 +119,16 @@ async def test_what_a_session_cannot_be_told_is_said_as_often_as_it_is_asked(ref
     call = Call()
     number = await call.open()
     call.model.session.refuses_updates = refusal
-    call.lead.overrides = Overrides(voice="Kore")
+    call.lead.overrides.add(Overrides(voice="Kore"), "hand")
     assert [call.lead.bring_up_to_date(number) for _ in range(2)] == [["voice"], ["voice"]]
 
 
 async def test_no_session_can_be_told_to_go_back_to_what_is_configured() -> None:
     call = Call()
-    call.lead.overrides = Overrides(voice="Kore")
+    call.lead.overrides.add(Overrides(voice="Kore"), "hand")
     number = await call.open()
-    call.lead.overrides = Overrides(instructions="be brief")
+    call.lead.overrides.forget_voice("hand")
+    call.lead.overrides.add(Overrides(instructions="be brief"), "hand")
     assert call.lead.bring_up_to_date(number) == ["instructions", "voice"]
     assert call.model.session.told == []
 
@@ -136,7 +137,7 @@ async def test_a_change_that_the_model_refuses_is_told_once(caplog: pytest.LogCa
     call = Call()
     number = await call.open()
     call.model.session.refuses_updates = ProviderError("a bad tool")
-    call.lead.overrides = Overrides(tools=(WEATHER,))
+    call.lead.overrides.add(Overrides(tools=(WEATHER,)), "hand")
     assert [call.lead.bring_up_to_date(number) for _ in range(2)] == [[], []]
     assert ["a bad tool" in record.message for record in caplog.records] == [True]
 
