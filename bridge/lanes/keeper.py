@@ -197,6 +197,8 @@ class SessionKeeper:
     def go_away(self, time_left_s: float) -> None:
         """The provider has announced the end of the leading session."""
         self._rollover.go_away(self._now(), time_left_s)
+        if (wait_s := self._search.announced()) > 0:
+            self._rollover.not_yet(self._now(), wait_s)
         self._stirred.set()
 
     def wake(self) -> None:

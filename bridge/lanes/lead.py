@@ -65,6 +65,8 @@ class Lead:
         """What was changed since the call began."""
         self.since = 0.0
         """When the session that leads, or led last, was given the lead."""
+        self.given = 0
+        """How often it went to another session."""
         self._sessions = sessions
         self._settings = settings
         self._tool_specs = tool_specs
@@ -183,6 +185,7 @@ class Lead:
             self._vacant_since = None
         if number != self._sessions.board.leader:
             self.since = now
+            self.given += 1
             self._succession.led_by(self._sessions.known(number).model)
         if not resumed:
             self.handle.forget()

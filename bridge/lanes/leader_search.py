@@ -27,6 +27,18 @@ _TOO_SOON = 3
 """So often a handle may be refused because the session before it is not over yet."""
 
 
+class _Early(msgspec.Struct, frozen=True):
+    """The provider announced the end of a session that had hardly begun."""
+
+    leader: int
+    """`Lead.given` while it led."""
+    until: float
+    """Not replaced before: the wait after a failed attempt."""
+    cause: ProviderUnavailable
+    given_up: bool
+    """There was no patience left for it."""
+
+
 class Found(msgspec.Struct, frozen=True):
     """A session that is open and may be given the lead."""
 
@@ -53,6 +65,8 @@ class LeaderSearch:
         self._succession = succession
         self._wishes = wishes
         self._stats = stats
+        self._early: _Early | None = None
+        """The newest."""
 
     @property
     def model(self) -> SpeechModel:
@@ -65,15 +79,41 @@ class LeaderSearch:
         if self._has_lasted():
             self._succession.backoff.succeeded()
 
+    def announced(self) -> float:
+        """The provider has announced the end of the session that leads. Seconds for which it may not be replaced.
+
+        0, unless it had hardly begun, as others before it: a provider that does so each time would be asked for new
+        sessions without end, so that this counts as a failed attempt. When the patience is over the session is left to
+        its end.
+        """
+        now = self._now()
+        if self._has_lasted():
+            return 0.0
+        if self._early is None or self._early.leader != self._lead.given:
+            cause = ProviderUnavailable(
+                f"{self._succession.model.endpoint} announces the end of each session as soon as it has begun"
+            )
+            delay_s = self._succession.backoff.delay_s(cause, now)
+            first = self._succession.backoff.failures == 1  # as one loss: the room is waiting
+            wait_s = 0.0 if first else self._succession.longest_wait_s if delay_s is None else delay_s
+            self._early = _Early(self._lead.given, now + wait_s, cause, given_up=delay_s is None and not first)
+        return max(0.0, self._early.until - now)
+
     async def after(self, lost: Closed) -> None:
         """Wait where the lost session had hardly begun. Raises: what it was lost for, when the patience is over."""
-        cause = lost.error
+        cause, early = lost.error, self._early
         if isinstance(cause, ProviderRejected):
             self._succession.health_of(self._succession.model).failed(cause, self._now())
             self._to_next_model(cause)
             return
         if self._has_lasted():
             self._succession.backoff.succeeded()
+            return
+        if early is not None and early.leader == self._lead.given:  # it is counted
+            if early.given_up:
+                self._to_next_model(early.cause)
+            else:
+                await asyncio.sleep(max(0.0, early.until - self._now()))
             return
         self._lead.handle.lost_soon()
         if not isinstance(cause, ProviderUnavailable):
@@ -157,7 +197,10 @@ class LeaderSearch:
         )  # fmt: skip
 
     def _has_lasted(self) -> bool:
-        return self._now() - self._lead.since >= _HOLDS_AFTER_S
+        begun = self._lead.since
+        if self._early is not None and self._early.leader == self._lead.given:
+            begun = self._early.until  # that it was not replaced before is no merit of its own
+        return self._now() - begun >= _HOLDS_AFTER_S
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

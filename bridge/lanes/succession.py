@@ -61,11 +61,15 @@ class Succession:
         self.led_by(others[0])
         return given_up
 
+    @property
+    def longest_wait_s(self) -> float:
+        """No wait of our own is longer."""
+        return self._settings.retry.longest_s
+
     def pause_s(self, failures: int, problem: ProviderError | None = None) -> float:
         """Seconds until a planned change may be tried again that has failed `failures` times before, now for `problem`:
         longer each time, for the leader still serves."""
-        longest_s = self._settings.retry.longest_s
-        pause_s = min(longest_s, 2.0 ** min(failures, 64)) * self._rng.uniform(0.5, 1.5)
+        pause_s = min(self.longest_wait_s, 2.0 ** min(failures, 64)) * self._rng.uniform(0.5, 1.5)
         wish_s = problem.retry_after_s if isinstance(problem, ProviderUnavailable) else None
         return max(pause_s, min(wish_s or 0.0, _LONGEST_WISH_S))
 

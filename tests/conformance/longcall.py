@@ -20,6 +20,7 @@ from providers.emulators.connection import Connection
 from providers.emulators.heard import HeardInput, HeardPiece
 from providers.emulators.server import EmulatorServer
 from providers.emulators.wire import UpgradeRequest, Vendor, VendorWire
+from providers.retry import RetryPolicy
 from providers.scripted.scenario import Scenario
 from providers.scripted.voice import marker
 from providers.settings import ConnectionSettings, SpeechSettings
@@ -27,6 +28,7 @@ from providers.signal.formats import PCM16_24K, AudioFormat, Encoding
 
 __all__ = [
     "FRAME_MS",
+    "SHORT_SESSIONS",
     "Caller",
     "LongCall",
     "PerConnection",
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 FRAME_MS = 20
+SHORT_SESSIONS = RetryPolicy(base_s=0.001, longest_s=0.001, give_up_after_s=3600)
+"""For services that announce the end of each session after a second: a call that would wait between them as between
+failed attempts is another suite's."""
 _SAMPLES = 480
 _QUIET, _LOUD = 60, 8000
 """Peaks of a frame: far below what any detector takes for speech, yet no silence to our mixer; and speech."""

@@ -136,6 +136,19 @@ async def test_the_other_provider_takes_over_and_knows_what_was_said(first: str,
         assert call.bridge.leading is not None and call.bridge.leading.capabilities.provider == second.split("-")[0]
 
 
+async def test_a_service_that_ends_each_session_as_it_begins_is_left_for_another() -> None:
+    def storms(name: str) -> Scenario:
+        short = msgspec.structs.replace(TIMES, go_away_s=0.0, time_left_s=0.3)
+        return msgspec.structs.replace(speaks_as(name), session=short if name == "gemini" else TIMES)
+
+    async with a_call("gemini", "openai", settings=CallSettings(retry=IMPATIENT), scenario=storms) as call:
+        await until(lambda: call.bridge.leading and call.bridge.leading.capabilities.provider == "openai")
+        call.room.type("ada", "Who is there?")
+        await call.hears("this is openai")
+        assert call.counter("sessions.failovers") == 1
+        assert len(call.services["gemini"].connections) <= 6
+
+
 @EVERY_WAY
 async def test_a_swap_and_a_swap_back_carry_the_conversation_along(first: str, second: str) -> None:
     async with a_call(first, settings=CallSettings()) as call:

@@ -20,7 +20,7 @@ from bridge.sessions.rollover import RolloverSettings
 from providers.emulators.connection import Connection
 from providers.scripted.brain import Brain
 from providers.scripted.scenario import Marker, Pace, Scenario, ServerVad, Session, Tone, TurnScript
-from tests.conformance.longcall import FRAME_MS, LongCall, Stretch, long_call, surviving
+from tests.conformance.longcall import FRAME_MS, SHORT_SESSIONS, LongCall, Stretch, long_call, surviving
 
 ROLLOVERS = int(os.environ.get("ROLLOVERS", "4"))
 BOTH = pytest.mark.parametrize("provider", ["gemini", "openai"])
@@ -59,7 +59,7 @@ def service(number: int, *, go_away_s: float, time_left_s: float) -> Scenario:
 def config(provider: str, *, notice_s: float, after_s: float = 1.0) -> CallConfig:
     """OpenAI announces nothing: there the change comes from the session's known cap."""
     if provider == "gemini":
-        return CallConfig()
+        return CallConfig(call=CallSettings(retry=SHORT_SESSIONS))
     rollover = RolloverSettings(max_session_s=after_s + notice_s, before_cap_s=notice_s)
     return CallConfig(call=CallSettings(rollover=rollover))
 

@@ -141,3 +141,65 @@ async def test_a_change_that_succeeds_late_is_made_once() -> None:
         await asyncio.sleep(20)
         assert at_work.sessions.board.leader is not None and len(model.sessions) == 2
         assert at_work.keeper.stats.changes == 1 and at_work.keeper.stats.changes_forced == 0
+
+
+# ------------------------------------------------------------------------------- sessions that are ended as they begin
+
+
+def ends_early(notice_s: float, *, for_good: bool) -> HandModel:
+    """A service that announces the end of each session as soon as it leads; `for_good`: and then ends it."""
+    model = HandModel()
+
+    def opening(session: HandSession) -> None:
+        session.emit(GoAway(session.number, notice_s))
+        if for_good:
+            asyncio.get_running_loop().call_later(notice_s, session.dies, GONE)
+
+    model.opening = opening
+    return model
+
+
+@in_fake_time
+@pytest.mark.parametrize("notice_s", [0.0, 1.0, 3.0, 50.0])
+async def test_announced_ends_without_end_are_not_followed_without_end(notice_s: float) -> None:
+    model = ends_early(notice_s, for_good=False)
+    async with kept_call(model, retry=RetryPolicy(), rollover=RolloverSettings()) as at_work:
+        await asyncio.sleep(2)
+        assert len(model.sessions) >= 2, "one is followed at once"
+        await asyncio.sleep(58)
+        begun = len(model.sessions)
+        assert begun <= 20
+        await asyncio.sleep(600)
+        assert len(model.sessions) - begun <= 60, "once in ten seconds"
+        assert at_work.sessions.board.leader is not None and at_work.ended == []
+
+
+@in_fake_time
+@pytest.mark.parametrize("notice_s", [0.5, 3.0])
+async def test_sessions_that_end_as_announced_as_soon_as_they_begin_end_the_call_in_the_end(notice_s: float) -> None:
+    model = ends_early(notice_s, for_good=True)
+    async with kept_call(model, retry=RetryPolicy(), rollover=RolloverSettings()) as at_work:
+        await asyncio.sleep(60)
+        assert len(at_work.ended) == 1 and isinstance(at_work.ended[0], ProviderUnavailable)
+        assert len(model.sessions) <= 15
+
+
+@in_fake_time
+async def test_a_stand_in_takes_over_from_a_service_that_ends_all_its_sessions() -> None:
+    model, other = ends_early(0.5, for_good=True), HandModel()
+    other.name = "other"
+    async with kept_call(model, other, retry=RetryPolicy(), rollover=RolloverSettings()) as at_work:
+        await asyncio.sleep(60)
+        assert at_work.sessions.board.leader == other.session.number and at_work.ended == []
+
+
+@in_fake_time
+async def test_a_session_that_serves_in_between_makes_the_next_early_end_a_first_one() -> None:
+    model = HandModel()
+    async with kept_call(model, retry=RetryPolicy(base_s=8.0), rollover=RolloverSettings()) as at_work:
+        await at_work.leads(1)
+        for number in range(1, 9):
+            model.session.emit(GoAway(number, 1.0))
+            await asyncio.sleep(0.5)
+            assert at_work.sessions.board.leader == number + 1, "at once"
+            await asyncio.sleep(15)
