@@ -454,6 +454,7 @@ class SessionKeeper:
             self._give_lead(found.number, found.thread, resumed=found.by_handle)
 
     def _give_lead(self, number: int, thread: Thread, *, resumed: bool) -> None:
+        self._lost = None  # made good, by whomever
         # Planned from here on: the first thing that it has to say may be its end.
         self._rollover.led(self._now(), self.sessions.must_get(number).capabilities.max_session_s)
         lacks = self._lead.bring_up_to_date(number)

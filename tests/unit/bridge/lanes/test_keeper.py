@@ -610,3 +610,19 @@ async def test_a_call_does_not_fall_asleep_while_somebody_waits_for_a_swap() -> 
         other.may_open.release()
         await asyncio.wait_for(swapped, 5)
         assert at_work.keeper.stats.idle_closed == 0
+
+
+@in_fake_time
+async def test_a_loss_that_was_made_good_is_not_held_against_the_model_when_the_call_wakes() -> None:
+    async with kept_call(idle_s=30.0) as at_work:
+        await at_work.leads(1)
+        first = at_work.model.session
+        at_work.model.opening = lambda session: first.dies(ProviderRejected("quota"))
+        first.emit(GoAway(1, 50.0))
+        await at_work.leads(2)
+        at_work.model.opening = lambda _: None
+        await asyncio.sleep(31)
+        assert at_work.fast.dozes
+        at_work.keeper.wake()
+        await at_work.leads(3)
+        assert at_work.ended == []
