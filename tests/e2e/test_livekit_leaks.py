@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 
 import pytest
 
+from bench.soak import heap_mb
 from bridge.core.errors import RoomError
 from bridge.core.words import AgentState, Caption, TextReceived, VideoOffered
 from bridge.demo.person import Person
@@ -19,7 +23,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 
 BATCH = 15
 LEAK_MB = 0.8
-"""Kept per room. A whole call weighs about 2.5; the arenas of native threads grow by up to 0.3 for a hundred rooms."""
+"""Kept per room, resident. A whole call weighs about 2.5; the arenas of native threads grow by up to 0.3 for a hundred
+rooms."""
+LEFT_MB = 0.15
+"""In use per room: 0.02 as a rule, 0.6 if its engine stays."""
+_LETS_GO_S = 3.0
 
 
 async def one_call(server: LocalServer, number: int, ffi: str) -> None:
@@ -49,6 +57,36 @@ async def test_thirty_rooms_leave_nothing(server: LocalServer, ffi: str) -> None
     # What each room leaves behind, both batches leave behind; what only one of them does was noise or a cache.
     first, second = kept[1] - kept[0], kept[2] - kept[1]
     assert min(first, second) / BATCH < LEAK_MB, f"kept: {kept} MB"
+
+
+async def heap_after(calls: Sequence[Callable[[], Awaitable[None]]]) -> list[float]:
+    """What of the C library's heap is in use once each call is over and its native threads have let go, MB."""
+    used = []
+    for call in calls:
+        await call()
+        await asyncio.sleep(_LETS_GO_S)
+        gc.collect()
+        used.append(heap_mb())
+    return used
+
+
+async def test_rooms_that_the_people_leave_first_keep_no_memory(server: LocalServer) -> None:
+    """Where the agent goes first, the SDK keeps half a megabyte of each room: docs/operations.md."""
+    numbers = iter(range(100))
+
+    async def call() -> None:
+        name = f"left-{next(numbers)}"
+        async with (
+            opened_room(server, name) as (room, listener),
+            Person(server.url, server.participant_token(name, "ann")) as ann,
+        ):
+            await ann.do("publish")
+            await listener.frames("ann", 10)
+            room.play(bytes(9600))
+
+    used = await heap_after([call] * 5)
+    kept = [after - before for before, after in pairwise(used)]
+    assert statistics.median(kept) < LEFT_MB, f"in use after each: {used} MB"
 
 
 async def test_heard_people_leave_nothing(server: LocalServer) -> None:
