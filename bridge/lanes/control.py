@@ -13,6 +13,7 @@ from bridge.core.errors import ModelFailed
 from bridge.core.tool import Tool
 from bridge.core.words import EndReason
 from bridge.lanes.fast import FastLane
+from bridge.lanes.fast_ports import Told
 from bridge.lanes.keeper import SessionKeeper
 from bridge.lanes.keeper_ports import Memory
 from bridge.lanes.open_sessions import OpenSessions
@@ -24,7 +25,6 @@ from providers.contract import (
     Closed,
     ErrorReported,
     ModelSession,
-    ResumptionUpdate,
     SpeechModel,
     ToolCall,
     ToolSpec,
@@ -121,14 +121,8 @@ class ControlLane:
     def end_call(self, reason: EndReason, detail: str) -> None:
         self._ended(reason, detail)
 
-    def resumption(self, update: ResumptionUpdate) -> None:
-        self.keeper.resumption(update)
-
-    def turn_began(self) -> None:
-        self.keeper.turn_began()
-
-    def go_away(self, time_left_s: float) -> None:
-        self.keeper.go_away(time_left_s)
+    def session_told(self, event: Told) -> None:
+        self.keeper.session_told(event)
 
     def reported(self, report: ErrorReported | WarningReported) -> None:
         self.reports.add(report, asyncio.get_running_loop().time())

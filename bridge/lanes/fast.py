@@ -56,7 +56,7 @@ from bridge.core.words import (
 )
 from bridge.lanes.absence import Absence
 from bridge.lanes.drain import Drain
-from bridge.lanes.fast_ports import ControlPort, FastStats
+from bridge.lanes.fast_ports import ControlPort, FastStats, Told
 from bridge.lanes.model_orders import ModelOrders, stalled
 from bridge.lanes.mute_watch import MuteWatch
 from bridge.sessions.feed import SessionFeed
@@ -185,6 +185,8 @@ class FastLane:
                 self._control.session_closed(event)
             elif isinstance(event, ErrorReported | WarningReported):
                 self._control.reported(event)
+            elif isinstance(event, Told):
+                self._control.session_told(event)
             elif not isinstance(event, SessionReady):
                 self.stats.side_events += 1
             return
@@ -210,7 +212,7 @@ class FastLane:
             case ReplyStarted(reply_id=reply_id):
                 self._stand_in(False)
                 self.hearing.reply_started(reply_id)
-                self._control.turn_began()
+                self._control.session_told(event)
             case GenerationComplete(reply_id=reply_id):
                 # Whatever becomes of the session, the rest of the answer is in our hands.
                 self.hearing.turn_complete(reply_id)
@@ -219,10 +221,8 @@ class FastLane:
                 self.hearing.turn_complete(reply_id, reason)
             case TextChunk() | ToolCall():
                 self.orders.answered()
-            case ResumptionUpdate():
-                self._control.resumption(event)
-            case GoAway(time_left_s=time_left_s):
-                self._control.go_away(time_left_s)
+            case ResumptionUpdate() | GoAway():
+                self._control.session_told(event)
             case ErrorReported() | WarningReported():
                 self._control.reported(event)
             case _:

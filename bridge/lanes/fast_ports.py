@@ -9,9 +9,20 @@ import msgspec
 
 from bridge.core.commands import Command
 from bridge.core.words import EndReason
-from providers.contract import Closed, ErrorReported, ResumptionUpdate, ToolCall, WarningReported
+from providers.contract import (
+    Closed,
+    ErrorReported,
+    GoAway,
+    ReplyStarted,
+    ResumptionUpdate,
+    ToolCall,
+    WarningReported,
+)
 
-__all__ = ["ControlPort", "FastStats"]
+__all__ = ["ControlPort", "FastStats", "Told"]
+
+Told = ReplyStarted | ResumptionUpdate | GoAway
+"""What a session tells of its own end, and of what goes on after it: known of those beside the leader too."""
 
 
 class ControlPort(Protocol):
@@ -22,9 +33,7 @@ class ControlPort(Protocol):
     def results_settled(self, session: int) -> None: ...
     def end_call(self, reason: EndReason, detail: str) -> None: ...
     def session_closed(self, closed: Closed) -> None: ...
-    def resumption(self, update: ResumptionUpdate) -> None: ...
-    def turn_began(self) -> None: ...
-    def go_away(self, time_left_s: float) -> None: ...
+    def session_told(self, event: Told) -> None: ...
     def reported(self, report: ErrorReported | WarningReported) -> None: ...
     def wake(self) -> None: ...
     def published(self, command: Command) -> None: ...

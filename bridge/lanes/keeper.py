@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
+from bridge.lanes.fast_ports import Told
 from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
 from bridge.lanes.lead import Lead, kept_waiting
 from bridge.lanes.leader_search import LeaderSearch
@@ -27,7 +28,9 @@ from bridge.sessions.rollover import Rollover, Scene, Step, Way, way_of
 from bridge.sessions.thread import Thread
 from providers.contract import (
     Closed,
+    GoAway,
     ModelSession,
+    ReplyStarted,
     ResumptionUpdate,
     SessionStart,
     SpeechModel,
@@ -186,20 +189,23 @@ class SessionKeeper:
 
     # --------------------------------------------------------------------------------------- told by the fast lane
 
-    def resumption(self, update: ResumptionUpdate) -> None:
-        """Of the leading session."""
-        self._lead.handle.update(update)
-
-    def turn_began(self) -> None:
-        """The leading session has begun a reply."""
-        self._lead.handle.turn_began()
-
-    def go_away(self, time_left_s: float) -> None:
-        """The provider has announced the end of the leading session."""
-        self._rollover.go_away(self._now(), time_left_s)
-        if (wait_s := self._search.announced()) > 0:
-            self._rollover.not_yet(self._now(), wait_s)
-        self._stirred.set()
+    def session_told(self, event: Told) -> None:
+        """By any session: of one beside the leader it is remembered, for it may be given the lead."""
+        known = self.sessions.find(event.session)
+        if known is None:
+            return
+        match event:
+            case ReplyStarted():
+                known.handle.turn_began()
+            case ResumptionUpdate():
+                known.handle.update(event)
+            case GoAway(time_left_s=left_s):
+                known.ends_at = self._now() + max(0.0, left_s)
+                if event.session == self.sessions.board.leader:
+                    self._rollover.go_away(self._now(), left_s)
+                    if (wait_s := self._search.announced()) > 0:
+                        self._rollover.not_yet(self._now(), wait_s)
+                    self._stirred.set()
 
     def wake(self) -> None:
         """Somebody wants the model again."""
@@ -456,7 +462,9 @@ class SessionKeeper:
     def _give_lead(self, number: int, thread: Thread, *, resumed: bool) -> None:
         self._lost = None  # made good, by whomever
         # Planned from here on: the first thing that it has to say may be its end.
-        self._rollover.led(self._now(), self.sessions.must_get(number).capabilities.max_session_s)
+        known = self.sessions.known(number)
+        cap_s = known.session.capabilities.max_session_s
+        self._rollover.led(self._now(), cap_s, opened_at=known.opened_at, ends_at=known.ends_at)
         lacks = self._lead.bring_up_to_date(number)
         if self._lead.give(number, thread, resumed=resumed):
             self._took_lead(number)

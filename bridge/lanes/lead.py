@@ -187,8 +187,11 @@ class Lead:
             self.since = now
             self.given += 1
             self._succession.led_by(self._sessions.known(number).model)
-        if not resumed:
-            self.handle.forget()
+        known = self._sessions.known(number)
+        if resumed:
+            known.handle = self.handle
+        else:
+            self.handle = known.handle  # the one before leads to another session
         # What the successor must know comes before what it hears.
         note = self._memory.last_exchange() if thread.note else ""
         if note:

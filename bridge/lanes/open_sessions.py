@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import msgspec
 from bridge.lanes.outboxes import Outboxes
 from bridge.sessions.board import SessionBoard
 from bridge.sessions.feed import SessionFeed
+from bridge.sessions.handle import HandleKeeper
 from bridge.sessions.overrides import Overrides
 from providers.contract import ModelSession, SessionStart, SpeechModel, Standby
 from providers.errors import SessionEnded
@@ -38,6 +40,12 @@ class OpenSession(msgspec.Struct, eq=False):
     model: SpeechModel
     knows: Overrides
     """What had been changed in the call when it was opened, and what it was told of since."""
+    opened_at: float
+    """When it was ready."""
+    ends_at: float = math.inf
+    """As its provider has announced."""
+    handle: HandleKeeper = msgspec.field(default_factory=HandleKeeper)
+    """Its newest; one that goes on by the handle of another session goes on with it."""
 
 
 class OpenSessions:
@@ -68,12 +76,16 @@ class OpenSessions:
         self._lane = lane
 
     def get(self, number: int | None) -> ModelSession | None:
-        known = None if number is None else self._sessions.get(number)
+        known = None if number is None else self.find(number)
         return None if known is None else known.session
 
     def must_get(self, number: int) -> ModelSession:
         """Raises ValueError if it is not open."""
         return self.known(number).session
+
+    def find(self, number: int) -> OpenSession | None:
+        """None if it is not open."""
+        return self._sessions.get(number)
 
     def known(self, number: int) -> OpenSession:
         """Raises ValueError if it is not open."""
@@ -104,7 +116,7 @@ class OpenSessions:
             self.board.close(number)
             await session.close()
             raise SessionEnded("the call ended while a session was being opened")
-        self._sessions[number] = OpenSession(session, model, knows)
+        self._sessions[number] = OpenSession(session, model, knows, asyncio.get_running_loop().time())
         feed = self._make_feed(session)
         feed.resumed = bool(start.resume)
         self._feeds.add_session(feed)

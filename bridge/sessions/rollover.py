@@ -107,13 +107,20 @@ class Rollover:
 
     # --------------------------------------------------------------------------------------------- what happened
 
-    def led(self, now: float, max_session_s: float | None) -> None:
-        """A new session leads; what was due is done."""
+    def led(
+        self, now: float, max_session_s: float | None, *, opened_at: float | None = None, ends_at: float = math.inf
+    ) -> None:
+        """A new session leads; what was due is done. It may have been open for a while.
+
+        Args: opened_at is `now` where it is None; ends_at is what the provider has announced of it already.
+        """
         wanted = self._settings.max_session_s
         caps = [cap for cap in (wanted, max_session_s) if cap is not None]
-        self._cap = now + min(caps) if caps else math.inf
+        self._cap = (now if opened_at is None else opened_at) + min(caps) if caps else math.inf
         self.pending = None
         self._quiet_since = self._owed_since = None
+        if ends_at < math.inf:
+            self._want("the provider ends the session", ends_at)
 
     def go_away(self, now: float, time_left_s: float) -> None:
         """The provider has announced the end of the leading session."""

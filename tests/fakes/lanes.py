@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.core.words import ToolAnswered
+from bridge.lanes.fast_ports import Told
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.thread import Loose
-from providers.contract import Capabilities, Closed, GoAway, HistoryItem, ResumptionUpdate, SessionEvent, ToolCall
+from providers.contract import (
+    Capabilities,
+    Closed,
+    GoAway,
+    HistoryItem,
+    ReplyStarted,
+    ResumptionUpdate,
+    SessionEvent,
+    ToolCall,
+)
 
 __all__ = ["SAID", "ControlPart", "OrderedLane", "Remembers"]
 
@@ -19,8 +29,7 @@ class ControlPart(Protocol):
     """What is told of the sessions' events."""
 
     def session_closed(self, closed: Closed) -> None: ...
-    def resumption(self, update: ResumptionUpdate) -> object: ...
-    def go_away(self, time_left_s: float) -> None: ...
+    def session_told(self, event: Told) -> object: ...
     def run_tool(self, call: ToolCall) -> None: ...
 
 
@@ -84,14 +93,11 @@ class OrderedLane:
         self.answered.append(event)
 
     def _on_event(self, event: SessionEvent) -> None:
-        leads = event.session == self.leader
         match event:
             case Closed():
                 self.control.session_closed(event)
-            case ResumptionUpdate() if leads:
-                self.control.resumption(event)
-            case GoAway(time_left_s=left) if leads:
-                self.control.go_away(left)
+            case ReplyStarted() | ResumptionUpdate() | GoAway():
+                self.control.session_told(event)
             case ToolCall():
                 self.control.run_tool(event)
             case _:

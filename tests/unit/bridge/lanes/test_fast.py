@@ -29,6 +29,7 @@ from bridge.core.words import (
     TurnTimeline,
 )
 from bridge.lanes.fast import FastLane
+from bridge.lanes.fast_ports import Told
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.tape import Tape
 from bridge.transports.loopback import LoopbackRoom
@@ -37,6 +38,7 @@ from providers.contract import (
     Closed,
     ErrorReported,
     GenerationComplete,
+    GoAway,
     InputTranscript,
     ReplyStarted,
     ResumptionUpdate,
@@ -70,6 +72,7 @@ class Control:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.settled: list[int] = []
+        self.told: list[Told] = []
         self.woken = 0
 
     def run_tool(self, call: ToolCall) -> None:
@@ -87,16 +90,11 @@ class Control:
     def session_closed(self, closed: Closed) -> None:
         self.asked.append(closed)
 
-    def resumption(self, update: ResumptionUpdate) -> None:
-        self.asked.append(update)
-
-    def go_away(self, time_left_s: float) -> None:
-        self.asked.append(time_left_s)
+    def session_told(self, event: Told) -> None:
+        self.told.append(event)
 
     def reported(self, report: ErrorReported | WarningReported) -> None:
         self.asked.append(report)
-
-    def turn_began(self) -> None: ...
 
     def wake(self) -> None:
         self.woken += 1
@@ -261,6 +259,18 @@ async def test_the_end_of_any_session_is_passed_on(call: Call) -> None:
     first.dies(None)
     second.dies(None)
     assert [type(asked) for asked in call.control.asked] == [Closed, Closed]
+
+
+async def test_what_any_session_tells_of_its_own_end_is_passed_on(call: Call) -> None:
+    sessions = [call.lead(number) for number in (1, 2)]
+    told: list[list[Told]] = [
+        [GoAway(number, 10.0), ResumptionUpdate(number, "h", resumable=True), ReplyStarted(number, "r")]
+        for number in (1, 2)
+    ]
+    for session, events in zip(sessions, told, strict=True):
+        session.emit(*events)
+    assert call.control.told == told[0] + told[1]
+    assert call.lane.stats.side_events == 0
 
 
 async def test_what_any_session_reports_is_passed_on(call: Call) -> None:

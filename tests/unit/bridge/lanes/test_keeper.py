@@ -12,6 +12,7 @@ from bridge.sessions.thread import Loose
 from providers.contract import (
     Capabilities,
     GoAway,
+    ReplyStarted,
     SessionStart,
 )
 from providers.errors import (
@@ -196,6 +197,50 @@ async def test_a_known_cap_is_not_waited_for() -> None:
         assert at_work.keeper.stats.sessions_lost == 0
 
 
+@in_fake_time
+async def test_an_end_that_was_announced_before_a_session_led_is_not_forgotten() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        number = await at_work.keeper.open_session()
+        at_work.model.session.emit(GoAway(number, 30.0))
+        await asyncio.sleep(10)
+        assert at_work.sessions.board.leader == 1, "it does not lead: nothing is due"
+        at_work.fast.quiet = False
+        at_work.keeper.lead(number)
+        at_work.keeper.lead(number)
+        await asyncio.sleep(18)
+        assert at_work.sessions.board.leader == number
+        await asyncio.sleep(1)
+        assert at_work.sessions.board.leader == 3 and at_work.keeper.stats.changes_forced == 1
+
+
+@in_fake_time
+async def test_a_session_is_as_old_as_the_time_that_it_has_been_open() -> None:
+    async with kept_call(HandModel(msgspec.structs.replace(CAPABILITIES, max_session_s=3600.0))) as at_work:
+        await at_work.leads(1)
+        number = await at_work.keeper.open_session()
+        at_work.fast.quiet = False
+        await asyncio.sleep(3570)
+        at_work.keeper.lead(number)
+        await asyncio.sleep(29)
+        assert at_work.sessions.board.leader not in (None, number)
+        assert at_work.keeper.stats.sessions_lost == 0
+
+
+async def test_a_handle_that_a_session_was_given_before_it_led_brings_it_back() -> None:
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "of the first")
+        number = await at_work.keeper.open_session()
+        hands_out(at_work.model.session, "of the second")
+        at_work.model.session.emit(ReplyStarted(number, "r1"))
+        at_work.keeper.lead(number)
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+        assert at_work.model.session.start.resume == "of the second"
+        assert at_work.model.session.told == [("send_text", "you said this")], "of which the handle knows nothing"
+
+
 # --------------------------------------------------------------------------------------------------------- the thread
 
 
@@ -213,7 +258,7 @@ async def test_a_resumed_session_is_told_of_the_exchange_that_its_handle_lacks()
     async with kept_call(HandModel(RESUMES)) as at_work:
         await at_work.leads(1)
         hands_out(at_work.model.session, "h1")
-        at_work.keeper.turn_began()
+        at_work.keeper.session_told(ReplyStarted(1, "r1"))
         at_work.model.session.dies(GONE)
         await at_work.leads(2)
         assert at_work.model.session.told == [("send_text", "you said this")]
@@ -592,7 +637,7 @@ async def test_a_successor_that_dies_before_it_is_told_what_it_missed_is_replace
     async with kept_call(model) as at_work:
         await at_work.leads(1)
         hands_out(model.session, "h1")
-        at_work.keeper.turn_began()
+        at_work.keeper.session_told(ReplyStarted(1, "r1"))
         model.opening = lambda session: session.dies(GONE) if session.number == 2 else None
         model.session.dies(GONE)
         await at_work.leads(3)

@@ -72,15 +72,15 @@ async def test_who_leads_is_listened_to_once() -> None:
     class Hears:
         events: ClassVar[list[object]] = []
 
-        def go_away(self, time_left_s: float) -> None:
-            self.events.append(time_left_s)
+        def session_told(self, event: object) -> None:
+            self.events.append(event)
 
     call.lane.control = Hears()  # type: ignore[assignment]
     call.sessions.lead(1)
     call.sessions.lead(1)
     call.sessions.listen(1)
     session.emit(GoAway(1, 5.0))
-    assert call.lane.leader == 1 and Hears.events == [5.0]
+    assert call.lane.leader == 1 and Hears.events == [GoAway(1, 5.0)]
 
 
 async def test_what_is_forgotten_is_forgotten_once_and_its_closing_is_the_callers() -> None:

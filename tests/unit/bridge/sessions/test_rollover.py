@@ -173,6 +173,15 @@ def test_what_one_successor_was_refused_for_keeps_no_other_waiting(way: str) -> 
     assert rollover.step(NOISE, 59.0) is Step.PREPARE
 
 
+def test_a_session_that_was_open_before_it_leads_has_no_more_time_for_that() -> None:
+    rollover = Rollover(RolloverSettings())
+    rollover.led(3570.0, 3600.0, opened_at=0.0)
+    assert rollover.step(NOISE, 3570.0) is Step.PREPARE
+    assert rollover.step(NOISE, 3598.5) is Step.FORCE
+    rollover.led(3598.5, 3600.0, opened_at=3598.0, ends_at=3610.0)
+    assert [rollover.step(NOISE, at) for at in (3598.5, 3608.4, 3608.5)] == [Step.PREPARE, Step.WAIT, Step.FORCE]
+
+
 def test_a_new_leader_ends_what_was_due() -> None:
     rollover = announced()
     rollover.led(30.0, None)
