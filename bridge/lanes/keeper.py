@@ -344,6 +344,9 @@ class SessionKeeper:
         if forced and standby is None:
             model = self.model  # what is wished for is not at hand: it comes after
         way, by_handle = self._way(model)
+        if way is Way.STANDBY and standby is None and not forced:
+            self._rollover.prepared_is_gone(self._now(), self._succession.pause_s(self._rollover.failures))
+            return  # who ends the leader in the quiet must know that another one is to be had
         log.info(
             "model session changes call=%s session=%d way=%s by_handle=%s forced=%s: %s",
             self._name, before, way, by_handle, forced, change.reason,

@@ -153,9 +153,11 @@ class Rollover:
 
     def prepared_is_gone(self, now: float, wait_s: float) -> None:
         """The connection that waited is gone: another one, at once if it had held for a while, else after `wait_s`."""
-        if self.pending is not None and now - self.pending.prepared_at < _HELD_S:
+        if self.pending is None or not self.pending.prepared:
+            return
+        if now - self.pending.prepared_at < _HELD_S:
             self.prepare_failed(now, wait_s)
-        elif self.pending is not None:
+        else:
             self.pending.prepared = False
             self.pending.prepare_at = now
 
