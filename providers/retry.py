@@ -22,8 +22,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The first wait is anything up to this, s; each further one up to twice the one before."""
     longest_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """No wait of ours grows beyond this, s. The provider's own wish may."""
-    give_up_after_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
-    """From the first failure to the start of the last attempt, s. 0: never try again."""
+    give_up_after_s: Annotated[float, Meta(ge=0, le=3600)] = 25.0
+    """From the loss to the moment when the next model is asked, or the call ends, s: waits and attempts included. Only
+    the first attempt always has the time that connecting and setup may take. 0: never try again."""
 
 
 class Budget(Protocol):
@@ -73,7 +74,19 @@ class Backoff:
         self._policy = policy
         self._rng = rng
         self._budget = budget
-        self._first_failure: float | None = None
+        self._since: float | None = None
+
+    def begin(self, now: float) -> float:
+        """There is trouble, and the patience runs; from the first time that this was said, or from the first failure.
+        Returns that time."""
+        if self._since is None:
+            self._since = now
+        return self._since
+
+    @property
+    def until(self) -> float:
+        """When the patience is over; inf: there is no trouble."""
+        return math.inf if self._since is None else self._since + self._policy.give_up_after_s
 
     def delay_s(self, error: Exception, now: float) -> float | None:
         """Seconds to wait before the next attempt after this failure; None: give up and raise `error`.
@@ -83,12 +96,10 @@ class Backoff:
         """
         if not isinstance(error, ProviderUnavailable):
             return None
-        if self._first_failure is None:
-            self._first_failure = now
+        latest = self.begin(now) + self._policy.give_up_after_s
         ceiling_s = min(self._policy.longest_s, self._policy.base_s * 2.0 ** min(self.failures, 64))
         self.failures += 1
         at = now + (error.retry_after_s or 0.0) + self._rng.uniform(0.0, ceiling_s)
-        latest = self._first_failure + self._policy.give_up_after_s
         if at > latest:
             return None
         if self._budget is not None:
@@ -99,4 +110,4 @@ class Backoff:
     def succeeded(self) -> None:
         """The attempt held: the next failure is a first one."""
         self.failures = 0
-        self._first_failure = None
+        self._since = None

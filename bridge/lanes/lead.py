@@ -78,6 +78,11 @@ class Lead:
         self._fast: FastPort | None = None
         self._vacant_since: float | None = None
 
+    @property
+    def vacant_since(self) -> float | None:
+        """When the room began to wait for a leader; None: it does not."""
+        return self._vacant_since
+
     def start(self, fast: FastPort) -> None:
         self._fast = fast
 
@@ -148,8 +153,9 @@ class Lead:
     async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> None:
         """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, another model
         of the list can be asked, or somebody leads: whoever is in no hurry does not wait here."""
+        latest = min(self._succession.backoff.until, self._now() + self._settings.retry.give_up_after_s)
         while (wait_s := health.begin(self._now())) > 0:
-            too_long = wait_s > self._settings.retry.give_up_after_s
+            too_long = self._now() + wait_s > latest
             if self.is_held() or too_long or self._succession.others(model, self._now()):
                 raise kept_waiting(model, wait_s)
             await asyncio.sleep(wait_s)

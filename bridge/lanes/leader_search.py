@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 import msgspec
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 _HOLDS_AFTER_S = 10.0
 """A session that led this long did connect; one that is lost sooner counts as a failed attempt, or a provider that
 accepts and closes at once would be asked again without end."""
+_AT_ONCE_S = 1.0
+"""An attempt so soon after a loss is the first."""
 _TOO_SOON = 3
 """So often a handle may be refused because the session before it is not over yet."""
 
@@ -116,6 +119,7 @@ class LeaderSearch:
                 await asyncio.sleep(max(0.0, early.until - self._now()))
             return
         self._lead.handle.lost_soon()
+        self._begin()
         if not isinstance(cause, ProviderUnavailable):
             cause = ProviderUnavailable(f"session closed with {lost.code}: {cause or lost.reason or 'no reason'}")
         delay_s = self._succession.backoff.delay_s(cause, self._now())
@@ -126,11 +130,12 @@ class LeaderSearch:
 
     async def find(self, standby: Standby | None = None, of: SpeechModel | None = None) -> Found | None:
         """Try as long as the retry policy allows, each model of the list in turn: resume if there is a handle, else
-        start fresh with what was said. None: somebody leads, or the call ends.
+        start fresh with what was said. None: somebody leads, or the call ends. That bounds attempts and waits together.
 
         Args: standby is a connection that waits, to the model `of`.
         Raises: the last error when every model has been given up.
         """
+        self._begin()
         while not self._lead.is_held() and not self._sessions.closing:
             model = self.model
             if standby is not None and model is not of:  # another one is wished for by now
@@ -141,7 +146,7 @@ class LeaderSearch:
             by_handle = model is self._succession.model and bool(self._lead.handle.value)
             by_handle = by_handle and model.capabilities.resumption
             try:
-                number = await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
+                number = await self._open(model, standby, by_handle=by_handle)
             except ResumeRefused as problem:
                 if by_handle:
                     self._lead.handle_refused()
@@ -160,6 +165,8 @@ class LeaderSearch:
                     await self._sessions.close(number)  # nobody wishes for it any more
                     standby = None
                     continue
+                if self._succession.backoff.failures == 0:
+                    self._succession.backoff.succeeded()  # no trouble at all
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = None
@@ -172,7 +179,32 @@ class LeaderSearch:
             return False
         if wish is self._wishes.open:
             self._wishes.refuse(problem)
+        if self._succession.backoff.failures == 0:
+            self._succession.backoff.succeeded()
+            self._succession.backoff.begin(self._now())
         return True
+
+    def _begin(self) -> None:
+        since = self._lead.vacant_since
+        self._succession.backoff.begin(self._now() if since is None else since)
+
+    async def _open(self, model: SpeechModel, standby: Standby | None, *, by_handle: bool) -> int:
+        """As `Lead.open`, within what is left of the patience."""
+        until = self._attempt_until(model)
+        try:
+            async with asyncio.timeout_at(None if until == math.inf else until):
+                return await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
+        except TimeoutError:
+            raise ProviderUnavailable(f"{model.endpoint} was not reached as long as a call waits for it") from None
+
+    def _attempt_until(self, model: SpeechModel) -> float:
+        """When an attempt that begins now is broken off; inf: it has all the time that connecting and setup may take,
+        as the first one after a loss has, which may be the only one."""
+        if model is not self._succession.model:
+            return math.inf
+        now, backoff = self._now(), self._succession.backoff
+        at_once = backoff.failures <= 1 and now - backoff.begin(now) < _AT_ONCE_S
+        return math.inf if at_once or (backoff.failures == 0 and now >= backoff.until) else backoff.until
 
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
         delay_s = self._succession.backoff.delay_s(problem, self._now())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -60,6 +61,17 @@ def test_patience_counts_from_the_first_failure_and_anew_after_a_success() -> No
     backoff.succeeded()
     assert backoff.failures == 0
     assert backoff.delay_s(AWAY, now=10.2) is not None
+
+
+def test_patience_counts_from_the_loss_where_one_was_told_of() -> None:
+    backoff = Backoff(RetryPolicy(base_s=0.1, longest_s=0.1, give_up_after_s=10), random.Random(3))
+    assert backoff.until == math.inf
+    assert (backoff.begin(0.0), backoff.begin(4.0)) == (0.0, 0.0)
+    assert backoff.until == 10.0
+    assert backoff.delay_s(AWAY, now=9.8) is not None
+    assert backoff.delay_s(AWAY, now=10.1) is None
+    backoff.succeeded()
+    assert backoff.until == math.inf
 
 
 def test_no_patience_means_no_second_attempt() -> None:

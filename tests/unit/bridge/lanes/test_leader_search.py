@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,9 @@ from providers.errors import (
     ProviderUnavailable,
     ResumeRefused,
 )
+from providers.health import HealthSettings
 from providers.retry import RetryPolicy
+from providers.settings import ConnectionSettings
 from tests.fakes.fake_time import in_fake_time
 from tests.fakes.hand_model import HandModel, HandSession, HandStandby
 from tests.fakes.kept_call import GONE, RESUMES, hands_out, kept_call, until
@@ -135,6 +138,84 @@ async def test_attempts_end_when_the_application_gives_the_lead_to_a_session_of_
         await asyncio.sleep(0.02)
         assert len(model.refuse) == left
         assert at_work.sessions.board.leader == number and at_work.ended == []
+
+
+# --------------------------------------------------------------------------------------------------------- the bound
+
+
+class Away(HandModel):
+    """Its first session is to be had. Then it takes its time to refuse."""
+
+    def __init__(self, takes_s: float, problem: ProviderError = GONE, *, from_the_start: bool = False) -> None:
+        super().__init__()
+        self.takes_s = takes_s
+        self.problem = problem
+        self.from_the_start = from_the_start
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        if self.sessions or self.from_the_start:
+            await asyncio.sleep(self.takes_s)
+            raise self.problem
+        return await super().connect(start)
+
+
+BUSY = ProviderUnavailable("busy", code=503, retry_after_s=20)
+
+
+async def seconds_until(condition: Callable[[], object]) -> float:
+    """How long that takes, to a tenth."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110 - a condition of the outside has no event to wait for
+            await asyncio.sleep(0.1)
+    return clock() - began
+
+
+@in_fake_time
+@pytest.mark.parametrize("known", [False, True], ids=["news", "known to be ill"])
+@pytest.mark.parametrize("lasted_s", [0, 5, 60])
+@pytest.mark.parametrize(("takes_s", "problem"), [(0, GONE), (0.5, GONE), (9, GONE), (20, GONE), (13, BUSY), (0, BUSY)])
+async def test_a_provider_that_stays_away_ends_the_call_within_the_patience(
+    takes_s: float, problem: ProviderError, lasted_s: float, known: bool
+) -> None:
+    """However long its refusals take (20 s: connect and setup by default), with all that is configured by default."""
+    model = Away(takes_s, problem, from_the_start=lasted_s == 0)
+    async with kept_call(model, retry=RetryPolicy(), health=HealthSettings()) as at_work:
+        if lasted_s:
+            await at_work.leads(1)
+            await asyncio.sleep(lasted_s)
+            model.session.dies(GONE)
+        if known:
+            for _ in range(8):
+                at_work.health.of(model.endpoint).failed(GONE, asyncio.get_running_loop().time())
+        assert await seconds_until(lambda: at_work.ended) <= ConnectionSettings().setup_timeout_s + 15 + 0.2
+        assert isinstance(at_work.ended[0], ProviderUnavailable)
+
+
+@in_fake_time
+async def test_the_first_attempt_has_its_own_time_and_the_last_one_what_is_left() -> None:
+    model = Away(8.0, from_the_start=True)
+    async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=10)) as at_work:
+        assert await seconds_until(lambda: at_work.ended) == pytest.approx(10, abs=0.2)
+    model = Away(8.0, from_the_start=True)
+    async with kept_call(model, retry=RetryPolicy(give_up_after_s=0)) as at_work:
+        assert await seconds_until(lambda: at_work.ended) == pytest.approx(8, abs=0.2)
+
+
+@in_fake_time
+async def test_a_stand_in_is_given_the_whole_patience_too() -> None:
+    model, other = Away(9.0), Away(9.0)
+    other.name = "other"
+    other.from_the_start = True
+    async with kept_call(model, other, retry=RetryPolicy(), health=HealthSettings()) as at_work:
+        await at_work.leads(1)
+        await asyncio.sleep(60)
+        model.session.dies(GONE)
+        assert await seconds_until(lambda: at_work.keeper.stats.failovers) <= 25.2
+        other.from_the_start = False
+        assert await seconds_until(lambda: at_work.sessions.board.leader is not None) <= 12
+        assert other.sessions and at_work.ended == []
 
 
 # ------------------------------------------------------------------------------------------------------------ resume
