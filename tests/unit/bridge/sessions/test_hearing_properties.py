@@ -37,6 +37,10 @@ class Line:
         """The frame that the conversation has to hear next."""
         self.missed = 0
         self.rewound: int | None = None
+        self.jumps = False
+        """The next leader begins where a rewind says."""
+        self.goes_on: dict[int, tuple[int, int, int]] = {}
+        """Of each that listened in and took the lead: how much it had heard, what is next, and how much was lost."""
         self.replies = 0
 
     def opens(self) -> int:
@@ -49,6 +53,8 @@ class Line:
     def turns(self, leader: int | None) -> None:
         if leader != self.leader:
             self.goes_back()
+        if leader is not None and leader != self.leader:
+            self.jumps = False
         self.leader = leader
         self.hearing.turn_to(list(self.feeds.values()), leader)
 
@@ -81,7 +87,13 @@ class Line:
             before, chosen = self.leader, beside[choice % len(beside)]
             if before is not None:
                 del self.feeds[before]
-            # What it heard while somebody led before it needs no second hearing; what nobody led through may get one.
+            if not self.jumps:
+                # What it heard while somebody led before it needs no second hearing; what nobody led through may get
+                # one: the call goes on where the leader was left, or where this one is if it heard from there on.
+                heard, left_at = heard_by(self.sessions[chosen]), self.tape.cursor
+                was_there = heard and heard[0] <= left_at <= heard[-1] + 1
+                following = heard[-1] + 1 if was_there else left_at
+                self.goes_on[chosen] = len(heard), following, self.tape.stats.first_words_dropped_frames
             self.turns(chosen)
 
     def loses(self, _: int) -> None:
@@ -94,6 +106,7 @@ class Line:
 
     def rewinds(self, by: int) -> None:
         left_at = self.tape.cursor
+        self.jumps = True
         self.rewound = self.hearing.rewind(left_at - by)
         if self.leader is None:
             self.missed += left_at - self.next
@@ -170,7 +183,7 @@ def test_leaders_hear_each_frame_once_and_in_order_and_what_is_lost_is_counted(
 
 @settings(max_examples=100, deadline=None)
 @given(happenings(Line.somebody_listens_in, Line.promotes))
-def test_whoever_hears_beside_the_leader_hears_without_a_gap(
+def test_whoever_hears_beside_the_leader_hears_without_a_gap_and_goes_on_there_when_it_leads(
     happens: list[tuple[Callable[[Line, int], None], int]],
 ) -> None:
     line = Line()
@@ -183,6 +196,10 @@ def test_whoever_hears_beside_the_leader_hears_without_a_gap(
             heard = heard_by(session)
             if beside not in led and heard:
                 assert heard == list(range(heard[0], heard[0] + len(heard)))
+        for successor, (known, following, dropped) in line.goes_on.items():
+            if line.tape.stats.first_words_dropped_frames == dropped:
+                heard = heard_by(line.sessions[successor])[known:]
+                assert heard == list(range(following, following + len(heard)))
 
 
 @settings(max_examples=100, deadline=None)
