@@ -25,6 +25,12 @@ def test_waits_grow_up_to_the_ceiling_and_use_the_whole_range() -> None:
         assert min(waits) < 0.1 * ceiling_s
 
 
+def test_the_ceiling_holds_however_often_it_failed() -> None:
+    backoff = Backoff(RetryPolicy(base_s=0.01, longest_s=1.0, give_up_after_s=3600), random.Random(3))
+    waits = [backoff.delay_s(AWAY, now=0.0) for _ in range(3000)]
+    assert all(wait is not None and 0 <= wait <= 1.0 for wait in waits)
+
+
 def test_same_seed_gives_the_same_waits() -> None:
     def waits() -> list[float | None]:
         backoff = Backoff(RetryPolicy(), random.Random(7))
