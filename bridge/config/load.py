@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect as kinds
 
 from bridge.config.environment import overrides, standard
-from bridge.config.problems import did_you_mean
+from bridge.config.problems import did_you_mean, without_secrets
 from bridge.config.reader import Reader
 from bridge.config.settings import Config
 from bridge.core.errors import ConfigError
@@ -68,7 +68,8 @@ def read(
     providers = _read_providers(reader, tables, catalog)
     config = reader.struct(Config, merged)
     if isinstance(named, str) and named not in catalog:
-        reader.problems.append(ConfigError("provider", named, did_you_mean(named, catalog, "provider")))
+        mend = did_you_mean(named, catalog, "provider")
+        reader.problems.append(ConfigError("provider", without_secrets(named), mend))
     stand_ins = config.failover if isinstance(config, Config) else ()
     reader.problems += _stand_in_problems(stand_ins, named, catalog)
     problems += reader.problems
@@ -86,7 +87,7 @@ def _stand_in_problems(names: Sequence[str], first: object, catalog: Mapping[str
     for place, name in enumerate(names):
         field = f"failover[{place}]"
         if name not in catalog:
-            found.append(ConfigError(field, name, did_you_mean(name, catalog, "provider")))
+            found.append(ConfigError(field, without_secrets(name), did_you_mean(name, catalog, "provider")))
         elif name == first or name in names[:place]:
             found.append(ConfigError(field, name, "name each provider once, and not the one in use"))
     return found
@@ -95,7 +96,8 @@ def _stand_in_problems(names: Sequence[str], first: object, catalog: Mapping[str
 def _read_providers(reader: Reader, tables: object, catalog: Mapping[str, Provider]) -> dict[str, Any]:
     """All of `[providers.*]`, those not in use too: a misspelt key is wrong before it is needed."""
     if not isinstance(tables, Mapping):
-        reader.problems.append(ConfigError("providers", tables, "is a table: write [providers.gemini] and its keys"))
+        mend = "is a table: write [providers.gemini] and its keys"
+        reader.problems.append(ConfigError("providers", without_secrets(tables), mend))
         return {}
     read: dict[str, Any] = {}
     for name, content in tables.items():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import inspect as kinds
 
-__all__ = ["UNITS", "describe", "did_you_mean", "looks_secret", "unit_of"]
+__all__ = ["UNITS", "describe", "did_you_mean", "looks_secret", "unit_of", "without_secrets"]
 
 UNITS = {
     "ms": "milliseconds",
@@ -31,6 +31,8 @@ _SECRET_KEY = re.compile(r"(^|_)(key|keys|secret|secrets|token|password|passwd|c
 _SECRET_VALUE = re.compile(
     r"^(sk-[\w-]{16,}|ek_\w{16,}|AIza[\w-]{30,}|AQ\.[\w-]{30,}|auth_tokens/\S{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$"
 )
+_LEVELS = 6
+"""An error shows fewer."""
 _WITH_UNIT = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*([a-zA-Zµ%]+)\s*$")
 
 
@@ -42,6 +44,20 @@ def unit_of(key: str) -> str:
 def looks_secret(key: str, value: object) -> bool:
     """Is this a key, token or password that must not stand in a file?"""
     return bool(_SECRET_KEY.search(key)) or (isinstance(value, str) and bool(_SECRET_VALUE.match(value)))
+
+
+def without_secrets(value: object, levels: int = _LEVELS) -> object:
+    """What an error may show of a value: keys, tokens and passwords in it are ***, however it holds them."""
+    if not levels:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            key: "***" if looks_secret(str(key), inner) else without_secrets(inner, levels - 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner, levels - 1) for inner in value]
+    return "***" if looks_secret("", value) else value
 
 
 def did_you_mean(word: str, known: Iterable[str], noun: str = "key") -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect as kinds
 
 from bridge.config.environment import Scalar
-from bridge.config.problems import describe, did_you_mean, looks_secret
+from bridge.config.problems import describe, did_you_mean, looks_secret, without_secrets
 from bridge.core.errors import ConfigError
 from providers.errors import SettingRefused
 
@@ -107,7 +107,7 @@ class Reader:
         return True
 
     def _refuse(self, path: str, value: object, mend: str) -> None:
-        self.problems.append(ConfigError(path or "the file", value, mend))
+        self.problems.append(ConfigError(path or "the file", without_secrets(value), mend))
 
 
 def _takes(field: msgspec.structs.FieldInfo) -> str:

@@ -102,6 +102,13 @@ class Odd:
                 holder[key] = [holder[key]] * self.rng.choice((1, 2, 20))
         return root[0]
 
+    def holding(self, table: Any, thing: Any) -> Any:
+        """A copy of this table that holds `thing` somewhere: in the place of something, or under a name of its own."""
+        table = copy.deepcopy(table)
+        holder, key = self.rng.choice(list(_places(table)))
+        holder[self._key(()) if isinstance(holder, dict) and self.chance(0.3) else key] = thing
+        return table
+
     def _key(self, words: Sequence[str]) -> str:
         return self.rng.choice(words) if words and self.chance(0.85) else self.rng.choice(_TEXTS)
 

@@ -18,6 +18,7 @@ from providers.scripted.scenario import Scenario
 from tests.fuzz.odd import Odd, seeds
 
 ROOT = Path(__file__).parents[2]
+SECRET = "sk-proj-" + "q" * 24
 SECRETS = {"LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s", "GEMINI_API_KEY": "g", "OPENAI_API_KEY": "o"}
 
 
@@ -100,6 +101,22 @@ def test_a_configuration_is_read_or_refused_with_field_and_mend() -> None:
             small = odd.mutated(tomllib.loads((ROOT / "roombridge.example.toml").read_text()), words, literals=False)
             were_read += refused_or_read(toml_only(small) if isinstance(small, dict) else part, SECRETS)
     assert were_read or os.environ.get("FUZZ_SEED"), "a reader that refuses everything proves nothing"
+
+
+def test_a_secret_is_not_repeated_wherever_it_stands() -> None:
+    holders = ({"api_key": "hush-hush"}, {"a": [{"password": "hush-hush"}]}, SECRET, [SECRET], {"a": SECRET})
+    paths = paths_in(CONFIG)
+    for seed in seeds(60):
+        with Odd("secret", seed) as odd:
+            table, environ = odd.holding(CONFIG, odd.rng.choice(holders)), dict(SECRETS)
+            if odd.chance(0.3):
+                table, path = {}, "__".join(odd.rng.choice(paths)).upper()
+                environ[f"ROOMBRIDGE_{path}"] = odd.rng.choice((SECRET, f"['{SECRET}']", "{api_key = 'hush-hush'}"))
+            try:
+                read(toml_only(table), environ)
+            except ConfigError as error:
+                told = f"{error} {[(problem.field, problem.value, problem.mend) for problem in (error, *error.others)]}"
+                assert SECRET not in told and "hush-hush" not in told
 
 
 def test_the_environment_is_read_or_refused_with_field_and_mend() -> None:

@@ -110,6 +110,24 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(table: dict[str, Any],
     assert variables in mend
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"provider": {"alpha": {"api_key": "hush"}}},
+        {"providers": {"alpha": {"auth": [{"token": "hush"}]}}},
+        {"provider": "sk-proj-abcdefghijklmnop"},
+        {"failover": ["sk-proj-abcdefghijklmnop"]},
+        {"providers": ["sk-proj-abcdefghijklmnop"]},
+        {"speech": {"tools": ["sk-proj-abcdefghijklmnop"]}},
+    ],
+)
+def test_a_secret_in_a_place_that_is_wrong_by_itself_is_not_repeated(table: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(table, {}, catalog=CATALOG)
+    told = str(caught.value)
+    assert "***" in told and "hush" not in told and "sk-proj" not in told
+
+
 def test_what_is_more_explicit_wins() -> None:
     table = {"provider": "alpha", "speech": {"voice": "file", "language": "de"}}
     environ = {"ROOMBRIDGE_SPEECH__VOICE": "environment", "ROOMBRIDGE_PROVIDER": "beta"}
