@@ -17,6 +17,8 @@ __all__ = ["Cut", "Replies", "Reply", "ReplyItem"]
 
 _KEPT_REPLIES = 64
 """Enough for the longest queue of unheard speech; older replies can no longer be cut."""
+_MOST_ITEMS = 256
+"""Of one reply, which has a handful: only a server at fault makes more."""
 _PLAYOUT_SLACK_S = 2.0
 """A reply counts as perhaps still sounding this long after its speech would have ended in real time."""
 
@@ -129,7 +131,8 @@ class Reply:
 
 
 class Replies:
-    """The latest replies of one session. Full: the oldest finished one is forgotten."""
+    """The latest replies of one session. Full: the oldest finished one is forgotten; of the items of one reply, the
+    oldest."""
 
     def __init__(self, output_format: AudioFormat) -> None:
         self._format = output_format
@@ -155,6 +158,8 @@ class Replies:
         """The reply's item of this id; found again by `of_item`."""
         self._by_item[item_id] = reply
         item = reply.item(item_id, output_index)
+        if len(reply.items) > _MOST_ITEMS:
+            self._forget_item(reply, next(iter(reply.items)))
         if item_id in self._early:
             del self._early[item_id]
             item.exists = True
@@ -252,6 +257,11 @@ class Replies:
         for reply_id, reply in self._replies.items():
             if not reply.active or len(self._replies) > 2 * _KEPT_REPLIES:
                 del self._replies[reply_id]
-                for item_id in reply.items:
-                    self._by_item.pop(item_id, None)
+                for item_id in tuple(reply.items):
+                    self._forget_item(reply, item_id)
                 return
+
+    def _forget_item(self, reply: Reply, item_id: str) -> None:
+        del reply.items[item_id]
+        if self._by_item.get(item_id) is reply:
+            del self._by_item[item_id]

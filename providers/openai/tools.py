@@ -14,6 +14,8 @@ import msgspec
 __all__ = ["ToolLedger", "output_text", "parse_arguments"]
 
 _KEPT_BATCHES = 64
+_MOST_OPEN = 256
+"""Calls without an answer: only a server at fault makes more."""
 
 
 class _Batch:
@@ -29,7 +31,8 @@ class _Batch:
 
 
 class ToolLedger:
-    """Batches of calls, one for each response that calls tools. Full: the oldest batch is forgotten."""
+    """Batches of calls, one for each response that calls tools. Full: the oldest batch is forgotten, or the oldest call
+    that has no answer."""
 
     def __init__(self) -> None:
         self._batches: OrderedDict[str, _Batch] = OrderedDict()
@@ -49,6 +52,10 @@ class ToolLedger:
                 _, oldest = self._batches.popitem(last=False)
                 for lost in oldest.open_calls:
                     self._batch_of.pop(lost, None)
+        if len(self._batch_of) >= _MOST_OPEN:
+            lost, its_reply = next(iter(self._batch_of.items()))
+            del self._batch_of[lost]
+            self._batches[its_reply].open_calls.discard(lost)
         batch.open_calls.add(call_id)
         self._batch_of[call_id] = reply_id
         return True

@@ -127,3 +127,14 @@ def test_an_interruption_ends_all_that_may_sound_and_names_the_newest() -> None:
     newest = replies.open("next")
     assert replies.interrupted(1.0) is newest
     assert replies.interrupted(1.0) is None
+
+
+def test_of_a_reply_with_items_without_end_the_newest_can_still_be_cut() -> None:
+    replies = Replies(PCM16_24K)
+    reply = replies.open("r")
+    for number in range(400):
+        replies.item(reply, f"i{number}", number)
+        replies.exists_now(f"i{number}")
+    assert len(reply.items) == 256
+    assert (replies.of_item("i0"), replies.of_item("i399")) == (None, reply)
+    assert Cut("i399", 0, None) in replies.cut("r", 0)

@@ -52,6 +52,16 @@ def test_batches_that_nobody_answers_are_forgotten() -> None:
     assert not ledger.answered("c99", "rb_c99", respond=True)  # its response still runs
 
 
+def test_of_calls_without_end_in_one_response_the_newest_are_waited_for() -> None:
+    ledger = ToolLedger()
+    for number in range(400):
+        ledger.called("r", f"c{number}")
+    ledger.response_ended("r")
+    assert ledger.answered("c0", "rb_0", respond=True)  # forgotten: as an unknown call
+    went_on = [ledger.answered(f"c{number}", f"rb_{number}", respond=True) for number in range(144, 400)]
+    assert went_on == [False] * 255 + [True]
+
+
 @pytest.mark.parametrize(
     ("text", "arguments"), [('{"a":1}', {"a": 1}), ("", {}), (" ", {}), ("[]", None), ("{", None), ("1", None)]
 )
