@@ -115,6 +115,8 @@ class Lead:
         except SettingRefused as refused:
             changed = self.overrides.of(model.name).voice
             if changed is None or refused.value != changed:
+                if standby is not None:
+                    await standby.close()  # which a setting that is refused leaves waiting
                 raise
             # Changed while nobody could say so: no reason to end the call, nor to go over to another model.
             log.warning("a voice was not changed, for the model does not have it: %s", refused)
@@ -152,11 +154,12 @@ class Lead:
 
     async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> None:
         """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, another model
-        of the list can be asked, or somebody leads: whoever is in no hurry does not wait here."""
+        can be asked (of the list, or the call's own), or somebody leads: whoever is in no hurry does not wait here."""
         latest = min(self._succession.backoff.until, self._now() + self._settings.retry.give_up_after_s)
         while (wait_s := health.begin(self._now())) > 0:
             too_long = self._now() + wait_s > latest
-            if self.is_held() or too_long or self._succession.others(model, self._now()):
+            only_wished = model is not self._succession.model
+            if self.is_held() or too_long or only_wished or self._succession.others(model, self._now()):
                 raise kept_waiting(model, wait_s)
             await asyncio.sleep(wait_s)
 

@@ -137,6 +137,7 @@ class LeaderSearch:
         """
         self._begin()
         while not self._lead.is_held() and not self._sessions.closing:
+            self._drop_what_fails()
             model = self.model
             if standby is not None and model is not of:  # another one is wished for by now
                 await standby.close()
@@ -171,6 +172,12 @@ class LeaderSearch:
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = None
         return None
+
+    def _drop_what_fails(self) -> None:
+        """Another model that could not be had while somebody led is not waited for now that nobody does."""
+        wish = self._wishes.open
+        if wish is not None and wish.failure is not None and wish.model not in (None, self._succession.model):
+            self._wishes.refuse(wish.failure)
 
     def _drops(self, wish: Wish | None, model: SpeechModel, problem: ProviderError) -> bool:
         """Is it only a wish that cannot be had? Nobody leads, which is worse: it is refused at its first failure, and

@@ -26,6 +26,8 @@ class Wish(msgspec.Struct, eq=False, kw_only=True):
     """To be changed; kept for the rest of the call when it is granted."""
     failed_at: float | None = None
     """When it first could not be had."""
+    failure: ProviderError | None = None
+    """Why it could not be had, the last time."""
 
     def is_served_by(self, model: SpeechModel, lacks: Collection[str]) -> bool:
         """By a session of `model` that lacks these of what was changed?"""
@@ -34,6 +36,7 @@ class Wish(msgspec.Struct, eq=False, kw_only=True):
     def is_past_hope(self, problem: ProviderError, now: float, pause_s: float, patience_s: float) -> bool:
         """After this failure: would another attempt in `pause_s` fail as well, or come too late?"""
         self.failed_at = now if self.failed_at is None else self.failed_at
+        self.failure = problem
         return not isinstance(problem, ProviderUnavailable) or now + pause_s > self.failed_at + patience_s
 
 

@@ -19,7 +19,14 @@ from bridge.sessions.feed import SessionFeed
 from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread
 from providers.contract import Closed, ResumptionUpdate, ToolSpec
-from providers.errors import NeedsNewSession, ProviderError, ProviderUnavailable, ResumeRefused, SessionEnded
+from providers.errors import (
+    NeedsNewSession,
+    ProviderError,
+    ProviderUnavailable,
+    ResumeRefused,
+    SessionEnded,
+    SettingRefused,
+)
 from providers.health import HealthBook
 from providers.retry import RetryPolicy
 from providers.signal.formats import PCM16_24K
@@ -142,6 +149,15 @@ async def test_a_change_that_the_model_refuses_is_told_once(caplog: pytest.LogCa
     assert ["a bad tool" in record.message for record in caplog.records] == [True]
 
 
+async def test_a_connection_that_waits_is_let_go_when_a_setting_is_refused() -> None:
+    call = Call()
+    standby = await call.model.stand_by()
+    call.model.refuse = [SettingRefused("speech.voice", "marin", "choose another")]
+    with pytest.raises(SettingRefused):
+        await call.lead.open(call.model, Thread(), standby, by_handle=False)
+    assert standby.closed
+
+
 async def test_the_note_comes_before_the_lead_and_the_request_to_speak_after_it() -> None:
     call = Call()
     order: list[str] = []
@@ -248,6 +264,10 @@ async def test_an_endpoint_that_nobody_may_ask_is_waited_for_but_not_longer_than
     with pytest.raises(ProviderUnavailable, match="nobody asks it for 6 s") as refused:
         await call.open()
     assert refused.value.retry_after_s == 6.0
+    health.begin = lambda now: 3.0  # type: ignore[method-assign]
+    call.succession.led_by(HandModel())
+    with pytest.raises(ProviderUnavailable, match="nobody asks it for 3 s"):
+        await call.open()  # it is only wished for
 
 
 async def test_a_note_that_cannot_be_told_does_not_keep_a_session_from_leading(
