@@ -70,6 +70,8 @@ class LeaderSearch:
         self._stats = stats
         self._early: _Early | None = None
         """The newest."""
+        self._refusal: ProviderError | None = None
+        """Why the attempt before this one failed, of the same search."""
 
     @property
     def model(self) -> SpeechModel:
@@ -136,6 +138,7 @@ class LeaderSearch:
         Raises: the last error when every model has been given up.
         """
         self._begin()
+        self._refusal = None
         while not self._lead.is_held() and not self._sessions.closing:
             self._drop_what_fails()
             model = self.model
@@ -202,7 +205,8 @@ class LeaderSearch:
             async with asyncio.timeout_at(None if until == math.inf else until):
                 return await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
         except TimeoutError:
-            raise ProviderUnavailable(f"{model.endpoint} was not reached as long as a call waits for it") from None
+            said = f"{model.endpoint} was not reached in the time that a call waits for it"
+            raise ProviderUnavailable(f"{said}; before that: {self._refusal}" if self._refusal else said) from None
 
     def _attempt_until(self, model: SpeechModel) -> float:
         """When an attempt that begins now is broken off; inf: it has all the time that connecting and setup may take,
@@ -214,6 +218,7 @@ class LeaderSearch:
         return math.inf if at_once or (backoff.failures == 0 and now >= backoff.until) else backoff.until
 
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
+        self._refusal = problem
         delay_s = self._succession.backoff.delay_s(problem, self._now())
         if delay_s is None:
             self._to_next_model(problem)
@@ -228,6 +233,7 @@ class LeaderSearch:
         if self.model is not self._succession.model:
             return  # first the one that is wished for
         given_up = self._succession.give_up(problem, self._now())
+        self._refusal = None
         self._lead.handle.forget()
         self._stats.failovers += 1
         log.warning(

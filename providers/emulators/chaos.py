@@ -35,7 +35,7 @@ from providers.scripted.faults import (
     UpgradeFault,
 )
 
-__all__ = ["FATAL_KINDS", "KINDS", "ChaosSchedule", "Stroke", "stroke"]
+__all__ = ["FATAL_KINDS", "KINDS", "LASTING_KINDS", "ChaosSchedule", "Stroke", "stroke"]
 
 _PASSING_CLOSES = (
     (1001, ""),
@@ -45,6 +45,9 @@ _PASSING_CLOSES = (
     (1013, "Try again later."),
 )
 _MOST_STROKES_AT_ONCE = 100
+_FOR_GOOD = 200
+"""Connects that come to nothing: more than any call has the patience for."""
+_TOLD = 4
 
 
 class Stroke(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +70,8 @@ class Stroke(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         parts = [_told(fault) for fault in self.now]
-        parts += [f"next connect {_told(fault)}" for fault in self.instead]
+        parts += [f"next connect {_told(fault)}" for fault in self.instead[:_TOLD]]
+        parts += [f"and {len(self.instead) - _TOLD} more"] * (len(self.instead) > _TOLD)
         parts += [f"next session {_told(fault)}" for fault in self.afterwards]
         return f"chaos seed={self.seed} fault={self.number} at_s={self.at_s:.1f} {self.kind}: {', '.join(parts)}"
 
@@ -80,7 +84,8 @@ class ChaosSchedule:
     """Strokes of one seed in the order of time, one in each stretch of `every_s`, without end."""
 
     def __init__(self, seed: int, *, every_s: float = 20.0, kinds: Collection[str] | None = None) -> None:
-        """Args: kinds to choose from, of `KINDS` and `FATAL_KINDS`; None: `KINDS`, which a call can survive.
+        """Args: kinds to choose from, of `KINDS`, `FATAL_KINDS` and `LASTING_KINDS`; None: `KINDS`, which a call can
+        survive.
 
         Raises ValueError for an unknown kind, or an `every_s` that is not above 0.
         """
@@ -128,7 +133,7 @@ def stroke(seed: int, number: int = 1, *, every_s: float = 20.0, kinds: Collecti
     at_s = every_s * (number - 1 + random.random())
     pick = random.random()
     kind = _one(random, names)
-    now, instead, afterwards = (_MAKERS | _FATAL_MAKERS)[kind](random)
+    now, instead, afterwards = (_MAKERS | _FATAL_MAKERS | _LASTING_MAKERS)[kind](random)
     return Stroke(
         seed=seed, number=number, at_s=at_s, kind=kind, pick=pick, now=now, instead=instead, afterwards=afterwards
     )
@@ -160,6 +165,11 @@ def _outage(random: Random) -> _Parts:
     return (Abort(),), tuple(_one(random, among) for _ in range(1 + int(random.random() * 3))), ()
 
 
+def _away(random: Random) -> _Parts:
+    among: tuple[UpgradeFault, ...] = (Refuse(status=503), Drop(), NoSetup())
+    return (Abort(),), tuple(_one(random, among) for _ in range(_FOR_GOOD)), ()
+
+
 def _storm(random: Random) -> _Parts:
     again = [
         GoAway(at_s=_between(random, 0, 0.5), time_left_s=_between(random, 1, 3))
@@ -189,20 +199,24 @@ _FATAL_MAKERS: dict[str, Callable[[Random], _Parts]] = {
     "rejected": lambda random: ((Close(code=1007, reason="Request contains an invalid argument."),), (), ()),
     "forbidden": lambda random: ((Close(code=1008, reason="Permission denied."),), (), ()),
 }
+_LASTING_MAKERS: dict[str, Callable[[Random], _Parts]] = {"away": _away}
 
 KINDS = tuple(_MAKERS)
 """A call survives these, if its service comes back."""
 FATAL_KINDS = tuple(_FATAL_MAKERS)
 """The service says that trying again cannot help. A call may end with these, or go on with another provider."""
+LASTING_KINDS = tuple(_LASTING_MAKERS)
+"""The service does not come back. A call ends when its patience is over, or goes on with another provider."""
+_ALL_KINDS = (*KINDS, *FATAL_KINDS, *LASTING_KINDS)
 
 
 def _known(kinds: Collection[str] | None) -> tuple[str, ...]:
     if kinds is None:
         return KINDS
-    unknown = set(kinds) - set(KINDS) - set(FATAL_KINDS)
+    unknown = set(kinds) - set(_ALL_KINDS)
     if unknown or not kinds:
-        raise ValueError(f"kinds = {sorted(kinds)}: choose from {', '.join((*KINDS, *FATAL_KINDS))}")
-    return tuple(name for name in (*KINDS, *FATAL_KINDS) if name in kinds)
+        raise ValueError(f"kinds = {sorted(kinds)}: choose from {', '.join(_ALL_KINDS)}")
+    return tuple(name for name in _ALL_KINDS if name in kinds)
 
 
 def _told(fault: TimedFault | UpgradeFault) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from providers.catalog import PROVIDERS
 from providers.contract import Closed, GoAway, SessionEvent, SessionStart
-from providers.emulators.chaos import FATAL_KINDS, KINDS, stroke
+from providers.emulators.chaos import FATAL_KINDS, KINDS, LASTING_KINDS, stroke
 from providers.emulators.server import EmulatorServer
 from providers.errors import ProviderRejected, ProviderUnavailable
 from providers.scripted.scenario import load_text
@@ -17,17 +17,17 @@ from tests.fakes.leftovers import nothing_left
 
 TONE = load_text("answer = { kind = 'tone', duration_ms = 1000 }\npace = { speed = 5.0, latency_ms = 0 }")
 KEYS = {"GEMINI_API_KEY": "any", "OPENAI_API_KEY": "any"}
-ENDING = {"kill", "close", "outage", "deaf", "end", "expired"}
+ENDING = {"kill", "close", "outage", "deaf", "end", "expired", "away"}
 ANNOUNCED = {"go_away", "storm"}
 HARMLESS = {"pause", "malformed", "empty", "unknown", "duplicate", "stall"}
 
 
 def test_every_kind_is_looked_at() -> None:
-    assert ENDING | ANNOUNCED | HARMLESS == set(KINDS)
+    assert ENDING | ANNOUNCED | HARMLESS == {*KINDS, *LASTING_KINDS}
 
 
 @pytest.mark.parametrize("provider", ["gemini", "openai"])
-@pytest.mark.parametrize("kind", [*KINDS, *FATAL_KINDS])
+@pytest.mark.parametrize("kind", [*KINDS, *FATAL_KINDS, *LASTING_KINDS])
 async def test_a_seeded_fault_reaches_the_client_as_what_it_is(kind: str, provider: str) -> None:
     entry = PROVIDERS[provider]
     events: list[SessionEvent] = []

@@ -1,7 +1,8 @@
 """A fault befalls a call in the middle, another one for each seed: it recovers, or ends and says why; no word is lost.
 
 The services take 500 ms to accept a connection and 300 ms more for the setup. FAULTS=200 tries so many seeds,
-FAULT_SEED=17 that one alone. With -s every fault and what became of it is shown.
+FAULT_SEED=17 that one alone. With -s every fault and what became of it is shown. Some services do not come back: the
+call ends within the same bound, with the reason.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import pytest
 
 from bridge.core.errors import ModelFailed
 from bridge.facade import CallConfig
-from providers.emulators.chaos import FATAL_KINDS, KINDS, Stroke, stroke
+from bridge.lanes.settings import CallSettings
+from providers.emulators.chaos import FATAL_KINDS, KINDS, LASTING_KINDS, Stroke, stroke
 from providers.emulators.heard import HeardInput
 from providers.errors import ProviderError
+from providers.retry import RetryPolicy
 from providers.scripted.faults import Stall
 from providers.scripted.scenario import Marker, Pace, Scenario, ServerVad, Session
 from providers.settings import ConnectionSettings
@@ -31,11 +34,13 @@ CONNECTION = ConnectionSettings(
     connect_timeout_s=3, setup_timeout_s=3, close_timeout_s=0.5, ping_interval_s=2, stall_timeout_s=5
 )
 BOUND_S = CONNECTION.setup_timeout_s + 15
-"""By then a call has recovered, or has ended."""
+"""By then a call has recovered, or has ended; it has that much patience, which is what it has by default, too."""
+CALL = CallConfig(call=CallSettings(retry=RetryPolicy(give_up_after_s=BOUND_S)))
 MUTE_BOUND_S = ConnectionSettings().setup_timeout_s + 15
 """The same where a service takes in everything and says nothing: only a question that stays without an answer tells,
 and how long one waits for that does not depend on the time for the setup. With what is configured by default."""
 MUTE_SEED = 190
+AWAY_SEEDS = (18, 137)
 KILLED_MS = 300
 """What we may add to the service's own time after a socket was killed."""
 AT_ONCE = 16
@@ -54,8 +59,16 @@ SCENARIO = Scenario(
 
 def seeds() -> list[int]:
     alone = os.environ.get("FAULT_SEED", "")
-    # The first few seeds hold no mute service.
-    return [int(alone)] if alone else sorted({*range(int(os.environ.get("FAULTS", "6"))), MUTE_SEED})
+    # The first few seeds hold no mute service, and none that stays away.
+    some = {*range(int(os.environ.get("FAULTS", "6"))), MUTE_SEED, *AWAY_SEEDS}
+    return [int(alone)] if alone else sorted(some)
+
+
+def fault_of(seed: int, *, fatal: bool) -> Stroke:
+    # Drawn apart, so that all other seeds keep their faults.
+    if random.Random(f"away {seed}").random() < 0.05:
+        return stroke(seed, kinds=LASTING_KINDS)
+    return stroke(seed, kinds=(*KINDS, *(FATAL_KINDS if fatal else ())))
 
 
 class Outcome(msgspec.Struct):
@@ -66,6 +79,8 @@ class Outcome(msgspec.Struct):
     stroke: Stroke
     ended: str = ""
     """Why the call ended; empty when it went on."""
+    ended_s: float = 0.0
+    """From the fault to then."""
     typed: bool = True
     """It ended with an error of ours, whose cause is a provider's."""
     recovered_s: float | None = None
@@ -82,7 +97,7 @@ class Outcome(msgspec.Struct):
 
     def __str__(self) -> str:
         whole = "never whole again" if self.recovered_s is None else f"whole again after {self.recovered_s:.1f} s"
-        became = f"ended: {self.ended}" if self.ended else whole
+        became = f"ended after {self.ended_s:.1f} s: {self.ended}" if self.ended else whole
         return f"seed {self.seed} {self.provider} {self.stroke.kind}: {became}, deaf {self.without_ear_ms:.0f} ms"
 
 
@@ -104,13 +119,13 @@ async def suffer(seed: int) -> tuple[Outcome, Callable[[], None]]:
     """One call and one fault, at a time that the seed chooses. Returns what is known, and what finds out the rest."""
     chance = random.Random(f"call {seed}")
     provider = chance.choice(("gemini", "openai"))
-    fault = stroke(seed, kinds=(*KINDS, *(FATAL_KINDS if chance.random() < 0.15 else ())))
+    fault = fault_of(seed, fatal=chance.random() < 0.15)
     outcome = Outcome(seed, provider, fault)
     spoken = asks_and_waits if mute(fault) else speaks
     loop = asyncio.get_running_loop()
     # As the service itself does; a compatible server may keep silent about a setup, and be well.
     own: dict[str, Any] = {"acknowledges_update": True} if provider == "openai" else {}
-    async with long_call(provider, lambda _: SCENARIO, spoken, CallConfig(), CONNECTION, **own) as call:
+    async with long_call(provider, lambda _: SCENARIO, spoken, CALL, CONNECTION, **own) as call:
         running = call.tasks.create_task(_run(call, outcome), name="run")
         await asyncio.sleep(2 + 3 * chance.random())
         struck_at = loop.time()
@@ -118,10 +133,12 @@ async def suffer(seed: int) -> tuple[Outcome, Callable[[], None]]:
         call.emulator.befall(fault)
         # Until it must be whole, and long enough for an answer to follow.
         watching = call.tasks.create_task(_is_answered_anew(call), name="watch") if mute(fault) else running
-        limit_s = WATCHED_S.get(fault.kind, outcome.bound_s + (12 if mute(fault) else -2))
+        beyond_s = 12 if mute(fault) else 3 if fault.kind in LASTING_KINDS else -2
+        limit_s = WATCHED_S.get(fault.kind, outcome.bound_s + beyond_s)
         await asyncio.wait((running, watching), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         watched_until = loop.time()
+        outcome.ended_s = watched_until - struck_at
         if mute(fault):  # nobody is kept waiting before he has spoken
             struck_at = next(
                 at for number, at in enumerate(call.caller.spoken_at) if at >= struck_at and spoken(number)
@@ -185,14 +202,19 @@ async def test_a_call_recovers_from_any_fault_or_says_why_not_and_loses_no_word(
     for outcome in outcomes:
         again = f"have it again with FAULT_SEED={outcome.seed}: {outcome.stroke}; {outcome}"
         if outcome.ended:
-            assert outcome.typed and outcome.stroke.kind in FATAL_KINDS, again
+            assert outcome.typed and outcome.stroke.kind in {*FATAL_KINDS, *LASTING_KINDS}, again
+            assert outcome.ended_s <= outcome.bound_s + DEAF_S, again
             continue
+        assert outcome.stroke.kind not in LASTING_KINDS, f"it neither ends nor can go on; {again}"
         assert outcome.recovered_s is not None and outcome.recovered_s <= outcome.bound_s, again
         assert not outcome.lost, f"{len(outcome.lost)} frames of speech are lost; {again}"
         assert outcome.answered, f"nobody answers any more; {again}"
     killed = [one.without_ear_ms for one in outcomes if one.stroke.kind == "kill" and not one.ended]
     if killed:
         print(f"killed sockets: {len(killed)}, median {statistics.median(killed):.0f} ms, worst {max(killed):.0f} ms")  # noqa: T201
+    ended = [one.ended_s for one in outcomes if one.stroke.kind in LASTING_KINDS]
+    if ended:
+        print(f"stayed away: {len(ended)}, the call ended after {max(ended):.1f} s at most")  # noqa: T201
     silent = [one.recovered_s or 0.0 for one in outcomes if mute(one.stroke)]
     if silent:
         said = f"{statistics.median(silent):.1f} s in the median, {max(silent):.1f} s at most"

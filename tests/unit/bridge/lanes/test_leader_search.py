@@ -198,6 +198,7 @@ async def test_the_first_attempt_has_its_own_time_and_the_last_one_what_is_left(
     model = Away(8.0, from_the_start=True)
     async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=10)) as at_work:
         assert await seconds_until(lambda: at_work.ended) == pytest.approx(10, abs=0.2)
+        assert str(at_work.ended[0]).endswith("; before that: gone")
     model = Away(8.0, from_the_start=True)
     async with kept_call(model, retry=RetryPolicy(give_up_after_s=0)) as at_work:
         assert await seconds_until(lambda: at_work.ended) == pytest.approx(8, abs=0.2)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 
-from providers.emulators.chaos import FATAL_KINDS, KINDS, ChaosSchedule, Stroke, stroke
+from providers.emulators.chaos import FATAL_KINDS, KINDS, LASTING_KINDS, ChaosSchedule, Stroke, stroke
 from providers.scripted.faults import Abort, GoAway, refused_fault
 from tests.fakes.plain_vendor import all_messages, ready, served
 
@@ -30,8 +30,8 @@ GOLDEN = [
 def test_a_stroke_is_sound_in_its_own_stretch_of_time_and_needs_no_other(
     seed: int, number: int, every_s: float
 ) -> None:
-    one = stroke(seed, number, every_s=every_s, kinds=[*KINDS, *FATAL_KINDS])
-    assert one == stroke(seed, number, every_s=every_s, kinds=[*KINDS, *FATAL_KINDS])
+    one = stroke(seed, number, every_s=every_s, kinds=[*KINDS, *FATAL_KINDS, *LASTING_KINDS])
+    assert one == stroke(seed, number, every_s=every_s, kinds=[*KINDS, *FATAL_KINDS, *LASTING_KINDS])
     assert every_s * (number - 1) <= one.at_s <= every_s * number
     assert one.now, "something happens at once"
     assert all(refused_fault(fault) is None for fault in (*one.afterwards, *one.instead))
@@ -43,6 +43,8 @@ def test_every_kind_comes_up_and_the_fatal_ones_only_when_asked_for() -> None:
     assert {one.kind for one in ChaosSchedule(1).first(400)} == set(KINDS)
     fatal = ChaosSchedule(1, kinds=FATAL_KINDS).first(60)
     assert {one.kind for one in fatal} == set(FATAL_KINDS)
+    away = stroke(1, kinds=LASTING_KINDS)
+    assert away.kind == "away" and len(away.instead) >= 100 and len(str(away)) < 250
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=40))

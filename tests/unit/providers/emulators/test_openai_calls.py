@@ -18,7 +18,7 @@ from openai import APIStatusError, AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from providers.emulators.chaos import FATAL_KINDS, KINDS, stroke
+from providers.emulators.chaos import FATAL_KINDS, KINDS, LASTING_KINDS, stroke
 from providers.emulators.openai import EmulatedSession, OpenAIEmulator, OpenAIVendor
 from providers.emulators.wire import CallEnd, CallOffer, Refusal, UpgradeRequest
 from providers.scripted.faults import Empty, Unknown
@@ -555,7 +555,7 @@ async def test_odd_messages_come_over_the_channel() -> None:
         await caller.until("input_audio_buffer.cleared")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, *FATAL_KINDS])
+@pytest.mark.parametrize("kind", [*KINDS, *FATAL_KINDS, *LASTING_KINDS])
 async def test_every_kind_of_chaos_befalls_a_call(kind: str) -> None:
     async with calling(Scenario(), instructions="be brief") as (_, session, emulator):
         assert emulator.befall(stroke(seed=1, kinds=[kind])) is session.connection
