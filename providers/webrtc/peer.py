@@ -12,10 +12,10 @@ from random import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-import numpy as np
 
 from providers.webrtc import rtp, sdp
 from providers.webrtc.jitter import JitterBuffer, JitterSettings, JitterStats
+from providers.webrtc.outgoing import OutgoingSpeech
 from providers.webrtc.pacer import Pacer
 from providers.webrtc.settings import IceServer, PeerSettings, ResolvedIceServer
 
@@ -29,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 _CLOSE_S = 2.0
 _PROBE_AFTER_S = 1.0
-_SETTLED_SILENCE = 10
-"""Silent packets after which the encoder is quiet: the last packet is then sent again instead of encoding nothing."""
 
 
 class PeerUser(Protocol):
@@ -103,22 +101,7 @@ class Peer:
         self._open = False
         self._stats = PeerStats()
         self._messages: deque[str] = deque()
-        self._audio: deque[bytes] = deque()
-        self._audio_bytes = 0
-        self._waited = False
-        self._paused = False
-        self._frame_bytes = settings.send_rate_hz // 50 * 2
-        self._silence = bytes(self._frame_bytes)
-        self._silent = 0
-        self._silent_packet = b""
-        self._octets = 0
-        self._ssrc = secrets.randbits(32)
-        # In the lower half: a wrap among the first packets would break SRTP if they are lost (RFC 3711 section 3.3.1).
-        self._sequence = secrets.randbits(15)
-        self._cname = secrets.token_hex(8)
-        self._extension = b""
-        self._level_at = -1
-        self._payload_type = 111
+        self._speech = OutgoingSpeech(settings.send_rate_hz, settings.send_queue_ms)
         self._pacer: Pacer | None = None
         self._encoder: OpusEncoder | None = None
         self._jitter: JitterBuffer | None = None
@@ -140,7 +123,7 @@ class Peer:
         assert self._wire is None, "a connection is offered or answered once"
         self._label = channel
         wire = await self._gathered(controlling=True)
-        return sdp.offer(wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session()))
+        return sdp.offer(self._local(wire))
 
     async def accept(self, answer_sdp: str) -> None:
         """The other side's answer; connecting goes on by itself. Raises ValueError for SDP that cannot be used."""
@@ -154,7 +137,7 @@ class Peer:
         remote = sdp.parse(offer_sdp, is_answer=False)
         wire = await self._gathered(controlling=False)
         role = "server" if remote.role == "client" else "client"
-        local = wire.local(ssrc=self._ssrc, cname=self._cname, session=self._session())
+        local = self._local(wire)
         video = wire.take_video(remote)
         self._start(remote, controlling=False, role=role)
         return sdp.answer(local, remote, role=role, video=video)
@@ -166,18 +149,11 @@ class Peer:
         await self._wire.gather(controlling=controlling)
         return self._wire
 
-    def _session(self) -> int:
-        return secrets.randbits(62)
+    def _local(self, wire: Wire) -> sdp.Local:
+        return wire.local(ssrc=self._speech.ssrc, cname=self._speech.cname, session=secrets.randbits(62))
 
     def _start(self, remote: sdp.Remote, *, controlling: bool, role: str) -> None:
-        self._payload_type = remote.opus
-        known = dict(remote.extensions)
-        mid = remote.sections[remote.audio].mid.encode()
-        if sdp.AUDIO_LEVEL in known:
-            self._extension += bytes([known[sdp.AUDIO_LEVEL] << 4, 0])
-            self._level_at = 1
-        if sdp.MID in known and 0 < len(mid) <= 16:
-            self._extension += bytes([known[sdp.MID] << 4 | len(mid) - 1]) + mid
+        self._speech.agreed(remote)
         self._spawn(self._connect(remote, controlling, role), "connect")
 
     def _spawn(self, work: Any, what: str) -> asyncio.Task[None]:
@@ -238,24 +214,16 @@ class Peer:
 
     def send_audio(self, pcm: bytes) -> None:
         """Any length of int16 mono at `send_rate_hz`, to be heard after what was given before."""
-        if not pcm or self._reason is not None:
-            return
-        self._audio.append(pcm)
-        self._audio_bytes += len(pcm)
-        most = self.settings.send_queue_ms * self.settings.send_rate_hz // 1000 * 2
-        over = self._audio_bytes - most
-        if over > 0:
-            self._take(over + over % 2)
-            self._stats.dropped_audio_ms += over * 500 // self.settings.send_rate_hz
+        if pcm and self._reason is None:
+            self._speech.push(pcm)
 
     def flush_audio(self) -> None:
         """Silence from the next packet on."""
-        self._audio.clear()
-        self._audio_bytes = 0
+        self._speech.clear()
 
     def pause_audio(self, paused: bool) -> None:
         """Send no packet at all, not even silence; what is queued waits. For what plays a stalled service."""
-        self._paused = paused
+        self._speech.paused = paused
 
     def mute(self, muted: bool) -> None:
         """Nothing leaves this machine any more, no answer and no goodbye either, as if it were switched off. For what
@@ -265,7 +233,7 @@ class Peer:
 
     def queued_ms(self, now: float) -> float:
         """Audio that was given and not yet sent."""
-        return self._audio_bytes * 500 / self.settings.send_rate_hz
+        return self._speech.waiting_ms
 
     def send_message(self, message: str) -> None:
         """Over the data channel. Before it opens: `message_queue` messages wait."""
@@ -288,62 +256,6 @@ class Peer:
             return None
         return self._wire.video.take(at_most_s)
 
-    def _take(self, size: int) -> bytes:
-        """Up to `size` bytes of the queue."""
-        pieces = []
-        while size and self._audio:
-            piece = self._audio.popleft()
-            if len(piece) > size:
-                self._audio.appendleft(piece[size:])
-                piece = piece[:size]
-            pieces.append(piece)
-            size -= len(piece)
-            self._audio_bytes -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _next_frame(self) -> bytes:
-        """20 ms to send. A piece shorter than a packet waits one packet long for its rest."""
-        if self._audio_bytes >= self._frame_bytes:
-            self._waited = False
-            return self._take(self._frame_bytes)
-        if self._audio_bytes and self._waited:
-            self._waited = False
-            return self._take(self._audio_bytes).ljust(self._frame_bytes, b"\0")
-        self._waited = self._audio_bytes > 0
-        return self._silence
-
-    def _send_packet(self, pacer: Pacer, encoder: OpusEncoder, wire: Wire) -> None:
-        if self._paused:
-            pacer.next_timestamp()
-            return
-        frame = self._next_frame()
-        extension = self._extension
-        if frame is self._silence:
-            self._silent += 1
-            if self._silent <= _SETTLED_SILENCE:
-                self._silent_packet = encoder.encode(frame)
-            payload = self._silent_packet
-            level = 127
-        else:
-            self._silent = 0
-            payload = encoder.encode(frame)
-            level = rtp.audio_level(np.frombuffer(frame, dtype=np.int16)) if self._level_at >= 0 else 127
-        if self._level_at >= 0:
-            extension = extension[: self._level_at] + bytes([level]) + extension[self._level_at + 1 :]
-        marker = pacer.resumed
-        head = rtp.header(
-            payload_type=self._payload_type,
-            marker=marker,
-            sequence=self._sequence,
-            timestamp=pacer.next_timestamp(),
-            ssrc=self._ssrc,
-            extension=extension,
-        )
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        if wire.send_rtp(head + payload):
-            self._stats.packets_sent += 1
-            self._octets += len(payload)
-
     # The schedule
 
     def _tick(self) -> None:
@@ -355,7 +267,7 @@ class Peer:
         now = self._loop.time()
         for _ in range(pacer.due(now)):
             due_at = pacer.next_at()  # what is received plays on the schedule too, not when we woke up
-            self._send_packet(pacer, encoder, wire)
+            self._speech.send_packet(pacer, encoder, wire)
             frame = jitter.pull(due_at)
             if frame is not None:
                 self._user.audio_received(frame.tobytes(), now)
@@ -370,13 +282,9 @@ class Peer:
 
     def _send_report(self, now: float, pacer: Pacer, wire: Wire) -> None:
         wire.send_rtcp(
-            rtp.reports(
-                ssrc=self._ssrc,
-                cname=self._cname,
+            self._speech.report(
                 wall_s=self._began_wall_s + now - self._began_at,
-                rtp_timestamp=pacer.timestamp_at(now) if self._stats.packets_sent else None,
-                packets=self._stats.packets_sent,
-                octets=self._octets,
+                rtp_timestamp=pacer.timestamp_at(now),
                 received=[self._stream.block(now)] if self._stream is not None else [],
             )
         )
@@ -470,6 +378,7 @@ class Peer:
     def stats(self) -> PeerStats:
         """The counters now."""
         stats = self._stats
+        stats.packets_sent, stats.dropped_audio_ms = self._speech.packets_sent, self._speech.dropped_ms
         if self._pacer is not None:
             stats.schedule_restarts, stats.skipped_packets = self._pacer.restarts, self._pacer.skipped
         if self._jitter is not None:
@@ -496,7 +405,7 @@ class Peer:
         if others:
             await asyncio.wait(others, timeout=_CLOSE_S)
         if self._wire is not None:
-            self._wire.send_rtcp(rtp.goodbye(self._ssrc))
+            self._wire.send_rtcp(rtp.goodbye(self._speech.ssrc))
             await self._wire.close()
         self._encoder = None
         self._tell()

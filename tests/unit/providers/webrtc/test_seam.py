@@ -113,7 +113,7 @@ async def test_forged_media_of_the_other_side_itself_is_counted_and_dropped() ->
     async with a_call() as (peer, user, client):
         ice = sctp_of(client).transport.transport._connection
         for number in range(50):
-            await ice.send(bytes([0x80, peer._payload_type]) + os.urandom(number))
+            await ice.send(bytes([0x80, peer._speech.payload_type]) + os.urandom(number))
             await ice.send(bytes([0x80, 200]) + os.urandom(number))
         before = len(user.audio)
         await until(lambda: len(user.audio) > before + 10_000)
