@@ -90,7 +90,9 @@ class OpenAICallProtocol(OpenAIProtocol):
         events = self._heard.told(super().handle_timeout(now), now)
         events += self._fenced(self._heard.expire(now))
         if self._heard.stats.unstopped:
-            events += self._odd("audio_not_stopped", "a reply's audio ended without output_audio_buffer.stopped")
+            events += self._notices.once(
+                "audio_not_stopped", "a reply's audio ended without output_audio_buffer.stopped"
+            )
         in_vain = any(isinstance(event, WarningReported) and event.code == "response_not_created" for event in events)
         if in_vain and now - self._message_at >= CREATED_WITHIN_S:
             events.append(self._dead_channel("a request was not answered, nor did anything else come"))
@@ -126,7 +128,7 @@ class OpenAICallProtocol(OpenAIProtocol):
                 events = fence.told(self._read(event, now), now)
             case _:
                 events = fence.told(self._read(event, now), now)
-        return [*self._take_notices(), *self._fenced(events)]
+        return [*self._notices.take(), *self._fenced(events)]
 
     def receive_audio(self, pcm: bytes, now: float) -> list[SessionEvent]:
         """One 20 ms frame of the model's track. Hot path."""
@@ -139,7 +141,7 @@ class OpenAICallProtocol(OpenAIProtocol):
                 return [self._dead_channel("the model speaks, and nothing tells of it")]
             return events
         if self._heard.stats.untold_starts:
-            return self._fenced(events) + self._odd(
+            return self._fenced(events) + self._notices.once(
                 "audio_not_started", "a reply's audio came without output_audio_buffer.started"
             )
         return self._fenced(events)
@@ -223,7 +225,7 @@ class OpenAICallProtocol(OpenAIProtocol):
         size = len(messages.encode(output_text(result, error=error))) + 300
         if self._max_message_bytes is not None and size > self._max_message_bytes:
             said = f"the result of {name or 'a tool'} is {size} bytes long; WebRTC takes {self._max_message_bytes}"
-            self._notices.append(self._warning("result_too_long", f"{said}: {_SMALLER}"))
+            self._notices.later("result_too_long", f"{said}: {_SMALLER}")
             result, error = "the result was too long to be passed on", True
         super().send_tool_result(call_id, name, result, error=error, respond=respond)
 

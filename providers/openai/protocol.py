@@ -28,7 +28,6 @@ from providers.contract import (
     ToolSpec,
     UserSpeechStarted,
     UserSpeechStopped,
-    WarningReported,
 )
 from providers.errors import NeedsNewSession, ProviderError, SettingRefused
 from providers.openai import messages, wire
@@ -41,6 +40,7 @@ from providers.openai.failures import (
     setup_error,
 )
 from providers.openai.input import MIN_COMMIT_MS, UserInput
+from providers.openai.notices import Notices
 from providers.openai.output import ResponseReader, other_rate_hz, rate_limits
 from providers.openai.replies import Cut
 from providers.openai.requests import ResponseRequests
@@ -57,7 +57,6 @@ _SETUP_ID = "rb_setup"
 _UNACKNOWLEDGED_S = 1.0
 """How long a compatible server may take to acknowledge the setup before the session counts as ready all the same."""
 _IMAGE_TYPES = ("image/jpeg", "image/png")
-_REMEMBERED_ODDITIES = 64
 
 
 class OpenAIProtocol:
@@ -88,7 +87,7 @@ class OpenAIProtocol:
         self._reader = ResponseReader(number, self._output_format, transcribe=speech.transcription.output)
         self._requests = ResponseRequests()
         self._outgoing: list[bytes] = []
-        self._notices: list[SessionEvent] = []
+        self._notices = Notices(number)
         self._session_id = ""
         self._ready = False
         self._ended = False
@@ -100,7 +99,6 @@ class OpenAIProtocol:
         self._input = UserInput(number, self._input_format, speech.turn_detection)
         self._outside_default = False
         self._served = False
-        self._oddities: set[str] = set()
 
     # ----------------------------------------------------------------------------------------------------------- state
 
@@ -138,13 +136,13 @@ class OpenAIProtocol:
 
     def deadline(self) -> float | None:
         due = [at for at in (self._ready_at, self._go_away_at, self._requests.deadline()) if at is not None]
-        if self._notices:
+        if self._notices.waiting:
             due.append(self._now)
         return min(due, default=None)
 
     def handle_timeout(self, now: float) -> list[SessionEvent]:
         self._now = now
-        events = self._take_notices()
+        events = self._notices.take()
         if self._ready_at is not None and now >= self._ready_at:
             events += self._become_ready()
         if self._go_away_at is not None and now >= self._go_away_at:
@@ -152,9 +150,9 @@ class OpenAIProtocol:
             events.append(GoAway(self._number, max(0.0, self._ends_at - now)))
         vain = self._requests.expire(now)
         if vain == "request":
-            events.append(self._warning("response_not_created", "a request for a response was not answered"))
+            events.append(self._notices.now("response_not_created", "a request for a response was not answered"))
         elif vain == "response":
-            events.append(self._warning("response_not_done", "the end of a response was not told; asking again"))
+            events.append(self._notices.now("response_not_done", "the end of a response was not told; asking again"))
         self._request_due()
         return events
 
@@ -169,7 +167,7 @@ class OpenAIProtocol:
             return []
         else:
             events = self._read(event, now)
-        return [*self._take_notices(), *events] if self._notices else events
+        return [*self._notices.take(), *events] if self._notices.waiting else events
 
     def _read(self, event: wire.ServerEvent, now: float) -> list[SessionEvent]:
         reader = self._reader
@@ -229,13 +227,17 @@ class OpenAIProtocol:
             case wire.ErrorEvent():
                 return self._error(event.error)
             case wire.DtmfReceived():
-                return [self._warning("dtmf_ignored", "a phone key was pressed; this transport has no use for it")]
+                return [self._notices.now("dtmf_ignored", "a phone key was pressed; this transport has no use for it")]
             case wire.McpCallFailed() | wire.McpListToolsFailed():
-                return [self._warning("mcp_failed", "a tool run by OpenAI failed")]
+                return [self._notices.now("mcp_failed", "a tool run by OpenAI failed")]
             case wire.Unknown():
-                return self._odd(f"unknown_event:{event.type[:80]}", f"an event of unknown type {event.type[:80]!r}")
+                return self._notices.once(
+                    f"unknown_event:{event.type[:80]}", f"an event of unknown type {event.type[:80]!r}"
+                )
             case wire.Malformed():
-                return [self._warning("malformed_message", f"{event.type[:80] or 'a message'}: {event.reason[:200]}")]
+                return [
+                    self._notices.now("malformed_message", f"{event.type[:80] or 'a message'}: {event.reason[:200]}")
+                ]
             case _:
                 pass  # known, and says nothing that a session event has a word for
         return []
@@ -244,7 +246,7 @@ class OpenAIProtocol:
         self._now = now
         if self._ended:
             return []
-        return [*self._take_notices(), self._end(code, reason, closing_error(code, reason, served=self._served))]
+        return [*self._notices.take(), self._end(code, reason, closing_error(code, reason, served=self._served))]
 
     # ----------------------------------------------------------------------------------------------------------- setup
 
@@ -259,7 +261,7 @@ class OpenAIProtocol:
             return []
         rate_hz = other_rate_hz(session, self._output_format)
         said = f"speech comes at {rate_hz} Hz: set providers.openai.output_rate_hz to it"
-        events = [] if rate_hz is None else self._odd("output_rate", said)
+        events = [] if rate_hz is None else self._notices.once("output_rate", said)
         return events if self._ready else [*events, *self._become_ready()]
 
     def _become_ready(self) -> list[SessionEvent]:
@@ -267,7 +269,7 @@ class OpenAIProtocol:
         self._ready = True
         self._request_due()
         ready: list[SessionEvent] = [SessionReady(self._number, self._session_id)]
-        return [*ready, self._warning("history_cut", self._seed.cut)] if self._seed.cut else ready
+        return [*ready, self._notices.now("history_cut", self._seed.cut)] if self._seed.cut else ready
 
     # ------------------------------------------------------------------------------------------------------- responses
 
@@ -307,7 +309,7 @@ class OpenAIProtocol:
 
     def _ask(self, instructions: str | None, call_id: str = "") -> None:
         if not self._requests.ask(instructions, call_id):
-            self._notices.append(self._warning("response_not_asked", "too many requests for a response are waiting"))
+            self._notices.later("response_not_asked", "too many requests for a response are waiting")
         self._request_due()
 
     def _answer_unreadable_calls(self) -> None:
@@ -339,29 +341,17 @@ class OpenAIProtocol:
         if error.code == "conversation_already_has_active_response":
             again = self._requests.refused(error.event_id, self._now)
             self._request_due()
-            return [self._warning(code, f"a response was active: {'asked again after it' if again else 'given up'}")]
+            return [
+                self._notices.now(code, f"a response was active: {'asked again after it' if again else 'given up'}")
+            ]
         self._requests.failed(error.event_id)
         self._request_due()
-        return [self._warning(code, error.message) if is_harmless(error) else reported]
+        return [self._notices.now(code, error.message) if is_harmless(error) else reported]
 
     def _end(self, code: int, reason: str, error: ProviderError) -> Closed:
         self._ended = True
         self._ready_at = self._go_away_at = None
         return Closed(self._number, code, reason, error)
-
-    def _odd(self, key: str, said: str) -> list[SessionEvent]:
-        """Warn once: a server that sends such a thing sends it all the time."""
-        if key in self._oddities or len(self._oddities) >= _REMEMBERED_ODDITIES:
-            return []
-        self._oddities.add(key)
-        return [self._warning(key.split(":")[0], said)]
-
-    def _warning(self, code: str, said: str) -> WarningReported:
-        return WarningReported(self._number, code, said)
-
-    def _take_notices(self) -> list[SessionEvent]:
-        notices, self._notices = self._notices, []
-        return notices
 
     def _event_id(self) -> str:
         self._events_sent += 1
@@ -390,7 +380,7 @@ class OpenAIProtocol:
         """Commits, and asks for the answer (a commit makes none) unless `create_response` is false."""
         if not self._input.can_commit():
             said = f"less than {MIN_COMMIT_MS:g} ms of audio since the last turn: nothing to commit"
-            self._notices.append(self._warning("input_audio_buffer_commit_empty", said))
+            self._notices.later("input_audio_buffer_commit_empty", said)
             return
         self._commit()
 
@@ -454,7 +444,7 @@ class OpenAIProtocol:
         tools = self._reader.tools
         if tools.is_answered(call_id):
             said = f"{name or 'a tool'} was answered twice; the first answer stands"
-            self._notices.append(self._warning("tool_answered_twice", said))
+            self._notices.later("tool_answered_twice", said)
             return
         item, event_id = messages.function_output(call_id, output_text(result, error=error)), self._event_id()
         self._outgoing.append(messages.item_create(item, event_id))
