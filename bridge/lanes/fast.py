@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import assert_never
 
 from bridge.audio.convert import Convert
 from bridge.audio.mix import Mixer
@@ -18,22 +17,7 @@ from bridge.conversation.activities import Activities
 from bridge.conversation.barge_in import BargeInPolicy
 from bridge.conversation.conversation import Conversation, ConversationEvent
 from bridge.conversation.turns import Floor
-from bridge.core.commands import (
-    CancelTools,
-    Command,
-    EndCall,
-    FinishSpeech,
-    FlushPlayout,
-    InterruptModel,
-    Respond,
-    RunTool,
-    SendImage,
-    SendText,
-    ShowActivity,
-    ShowCaption,
-    ShowState,
-    TruncateReply,
-)
+from bridge.core.commands import Command, FinishSpeech, FlushPlayout, Respond, SendText
 from bridge.core.words import (
     AudioEnded,
     AudioMuted,
@@ -55,6 +39,7 @@ from bridge.core.words import (
     VoiceHeard,
 )
 from bridge.lanes.absence import Absence
+from bridge.lanes.deeds import Deeds
 from bridge.lanes.drain import Drain
 from bridge.lanes.fast_ports import ControlPort, FastStats, Told
 from bridge.lanes.model_orders import ModelOrders, stalled
@@ -110,7 +95,6 @@ class FastLane:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.stats = FastStats()
-        self._room = room
         self._mixer = mixer
         self._playout = playout
         self._paced = paced
@@ -129,6 +113,7 @@ class FastLane:
         self._feeds: dict[int, SessionFeed] = {}
         self._leader: SessionFeed | None = None
         self.orders = ModelOrders(control.wake, stalled_after_s=conversation.settings.answers.stalled_after_s)
+        self._deeds = Deeds(room, self.orders, control)
         self._mute = MuteWatch(self.hearing, conversation.settings.answers.mute_after_s)
         self._spoken_at = float("-inf")
         self._listens = True
@@ -494,24 +479,6 @@ class FastLane:
             case FinishSpeech(reply_id=reply_id):
                 self._playout.finish(reply_id, now)
                 self._after_playout(now)
-            case ShowCaption(caption=caption):
-                if self._room.capabilities.captions:
-                    self._room.show_caption(caption)
-            case ShowState(state=state):
-                if self._room.capabilities.states:
-                    self._room.show_state(state)
-            case ShowActivity(activity=activity):
-                if self._room.capabilities.activities:
-                    self._room.show_activity(activity)
-            case TruncateReply() | InterruptModel() | Respond() | SendText() | SendImage():
-                self.orders.give(command, self.leading, now)
-            case RunTool(call=call):
-                self._control.run_tool(call)
-            case CancelTools(call_ids=call_ids):
-                if self._leader is not None:
-                    self._control.cancel_tools(self._leader.number, call_ids)
-            case EndCall(reason=reason, detail=detail):
-                self._control.end_call(reason, detail)
             case _:
-                assert_never(command)
+                self._deeds.do(command, self.leading, now)
         self._control.published(command)
