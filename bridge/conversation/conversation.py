@@ -17,11 +17,12 @@ from bridge.conversation.memory import ProviderMemory
 from bridge.conversation.replies import Replies
 from bridge.conversation.scribe import Scribe
 from bridge.conversation.settings import ConversationSettings
-from bridge.conversation.speakers import Speakers, Spoken, WhoSpoke
+from bridge.conversation.speakers import Speakers, WhoSpoke
 from bridge.conversation.stats import ConversationStats
 from bridge.conversation.tool_work import ToolWork
 from bridge.conversation.transcript import SpeechPosition
 from bridge.conversation.turns import Floor, Turns
+from bridge.conversation.user_turn import UserTurn
 from bridge.core.commands import (
     CancelTools,
     Command,
@@ -113,11 +114,10 @@ class Conversation:
         self._speakers = Speakers(who_spoke)
         self._shown: AgentState | None = None
         self._replies = Replies()
+        self._user = UserTurn(self._turns, self._speakers, self.answers, self._scribe, self._replies)
         self._interruption = Interruption(self.barge_in, speech, self._replies, self.stats)
         self._tools = ToolWork(speech.generated_ms, settings.thinking_limit_s)
         self._greeting = Greeting(wanted=settings.greeting is not None, awaits_hearer=awaits_hearer)
-        self._provider_hears = False  # it tells when the user begins and ends
-        self._reply_began_at = float("-inf")
         self._broken_off: str | None = None
 
     # ------------------------------------------------------------------------------------------------------- surface
@@ -214,7 +214,7 @@ class Conversation:
         self._turns.due(now, at_work=self._tools.runs)
         self._count_speech(now, commands)
         # Where nobody tells when the user stops, he is believed until he is answered.
-        told = self._provider_hears or self.settings.barge_in.local
+        told = self._user.is_told or self.settings.barge_in.local
         self._interruption.due(now, commands, user_speaks=self._turns.user_speaks or not told)
         if self.answers.due(now) and not self._turns.user_speaks and not self._tools.runs:
             self._turns.thinks(now)
@@ -267,20 +267,18 @@ class Conversation:
                 self._cut(heard, now, commands)
             # the user, as the provider hears him
             case UserSpeechStarted():
-                self._provider_hears = True
-                self._speakers.turn_began(now)
-                self._user_starts(now)
+                self._user.starts(now, told=True)
                 if self.capabilities.interrupts_on_speech and not self.capabilities.duplex:
                     if not self._speech.drained(now) or self._replies.audible:
                         self._interruption.ask(FlushReason.PROVIDER, now, commands)
             case UserSpeechStopped():
-                self._speakers.turn_ended(now)
-                self._user_stops(now)
-            case InputTranscript(session, turn_id, text, final):
-                self._user_words(session, turn_id, text, final, now, commands)
+                self._user.stops(now, answered=self._answers_turns, told=True)
+            case InputTranscript():
+                self._user.words(event, now, commands, answered=self._answers_turns)
+                self._scribe.release(now, commands)
             # the user, as we hear him
             case LocalSpeechStarted(spoken_ms=spoken_ms):
-                self._user_starts(now)
+                self._user.starts(now)
                 if self.away and self.capabilities.interrupts_on_speech and not self.capabilities.duplex:
                     self.barge_in.speech_while_away(now, spoken_ms)
                 elif self.settings.barge_in.local:
@@ -290,7 +288,7 @@ class Conversation:
                 self.barge_in.speech_stopped(now)
                 # What we hear ends the floor; it is a turn only where we are the ones to say so. It may be a door.
                 if self.capabilities.turn_detector is TurnDetector.CLIENT:
-                    self._user_stops(now)
+                    self._user.stops(now, answered=self._answers_turns)
                 elif self._turns.user_speaks:
                     self._turns.user_stops(now, answer_expected=False)
             case InterruptRequested():
@@ -300,7 +298,7 @@ class Conversation:
                 self._turns.ready = True
                 self.memory.session_began(resumed=resumed)
                 self._greeting.model_ready()
-                self._provider_hears = False  # the next provider may have no events for speech
+                self._user.session_began()
                 self._greet(now, commands)
             case ReplyStarted(_, reply_id):
                 self._reply_started(reply_id, now)
@@ -366,62 +364,24 @@ class Conversation:
             case _:
                 pass  # thoughts, usage, limits, warnings, reconnections: nothing to decide here
 
-    def _user_starts(self, now: float) -> None:
-        self._turns.user_starts(now)
-        self.answers.user_speaks()
-        self._scribe.user_goes_on()
-
     def _count_speech(self, now: float, commands: list[Command]) -> None:
         """Speech that we heard ourselves may have lasted long enough."""
         if self.barge_in.speech_counts(now) and self._turns.model_speaks:
             self._interruption.ask(FlushReason.LOCAL_SPEECH, now, commands)
 
-    def _user_stops(self, now: float) -> None:
-        expected = self.capabilities.answers_turns and not self.capabilities.duplex
-        self._turns.user_stops(now, answer_expected=expected)
-        if expected:
-            self.answers.user_finished(now)
-        else:
-            self.answers.answered()  # whoever asked for no answers is not reminded of one
-        self._scribe.user_finished(now)
-
-    def _user_words(
-        self, session: int, turn_id: str, text: str, final: bool, now: float, commands: list[Command]
-    ) -> None:
-        new = self._scribe.user.is_new(session, turn_id)
-        # A transcript may come long after its turn (OpenAI transcribes beside the answer): words tell of a turn only
-        # where the provider has no event for speech, and only before the answer.
-        tells = new and bool(text.strip()) and not self._provider_hears
-        if tells and not self._replies.audible and not self._replies.generating and not self._turns.user_speaks:
-            self._turns.user_starts(now, inferred=True)
-            self.answers.user_speaks()
-        # An empty transcript takes its turn too: it was a cough.
-        answered_at = None if self._provider_hears else self._reply_began_at
-        spoken = self._speakers.of_words(now, answered_at) if new and (text.strip() or final) else None
-        again = self.ledger.heard_again() if new and text.strip() else None
-        if again is not None and again.speaker is not None:
-            spoken = Spoken(again.speaker, again.at, again.ended_at)  # the mixer knows nothing of a replay
-        self._scribe.user_words(session, turn_id, text, final=final, spoken=spoken, now=now, commands=commands)
-        if final and self._turns.inferred and self._turns.user_speaks:
-            self._user_stops(now)
-        self._scribe.release(now, commands)
-
     def _reply_started(self, reply_id: str, now: float) -> None:
         self.stats.replies += 1
-        self._reply_began_at = now
         self._broken_off = None
         self._tools.reply_started()
         self.barge_in.reply_started(reply_id, now)
         self._interruption.reply_started(reply_id)
         self._replies.started(reply_id)
-        if self._turns.inferred and self._turns.user_speaks:
-            self._user_stops(now)
+        self._user.reply_began(now, answered=self._answers_turns)
         if not self._turns.model_speaks:
             self._turns.thinks(now)
 
     def _turn_complete(self, reply_id: str | None, reason: str, now: float, commands: list[Command]) -> None:
-        if self._turns.inferred and self._turns.user_speaks:
-            self._user_stops(now)
+        self._user.ends_if_inferred(now, answered=self._answers_turns)
         self.memory.turn_complete(reply_id)
         if reply_id is not None:
             self._replies.generating.pop(reply_id, None)
@@ -471,10 +431,8 @@ class Conversation:
         commands.append(Respond(self.settings.greeting))
 
     def _fell_silent(self, participant: ParticipantId, now: float) -> None:
-        """His microphone is gone: no detector will tell that he has stopped."""
         self.barge_in.speech_stopped(now)
-        if self._turns.user_speaks and self._speakers.is_speaking(participant, now):
-            self._user_stops(now)
+        self._user.fell_silent(participant, now, answered=self._answers_turns)
 
     def _session_ended(self, now: float, commands: list[Command]) -> None:
         """Nothing more will come of what this session was saying."""
@@ -497,7 +455,7 @@ class Conversation:
         """The playout is silent: tell the model, the captions and the record how far the room heard it."""
         if heard:
             self.stats.interruptions += 1
-            self._reply_began_at = float("-inf")  # whatever is said now follows what was cut
+            self._user.reply_cut()
         for reply in heard:
             if reply.reply_id == self._broken_off:
                 self._broken_off = None  # somebody wanted it to end
@@ -511,6 +469,11 @@ class Conversation:
         self._turns.model_stops()
 
     # ------------------------------------------------------------------------------------------------------ workings
+
+    @property
+    def _answers_turns(self) -> bool:
+        """The leading model answers a turn by itself."""
+        return self.capabilities.answers_turns and not self.capabilities.duplex
 
     def _idle(self, now: float) -> bool:
         """Nothing sounds, is being said or waits to be, either."""
