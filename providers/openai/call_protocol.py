@@ -11,6 +11,7 @@ to arrive; a clear goes at once, and what still waited to be sent is dropped by 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from providers.contract import (
     SpeechChunk,
     WarningReported,
 )
-from providers.errors import ProviderUnavailable, SettingRefused
+from providers.errors import ProviderError, ProviderUnavailable, SettingRefused
 from providers.openai import messages, wire
 from providers.openai.heard_audio import HeardAudio
 from providers.openai.protocol import OpenAIProtocol
@@ -34,6 +35,8 @@ from providers.settings import SpeechSettings
 from providers.signal.formats import AudioFormat
 
 __all__ = ["OpenAICallProtocol"]
+
+_log = logging.getLogger("providers.openai.call_protocol")
 
 _ARRIVES_S = 0.15
 """From the sender to the service's ear: the network and its jitter buffer."""
@@ -159,6 +162,19 @@ class OpenAICallProtocol(OpenAIProtocol):
                 if reply is not None:
                     reply.interrupted = True
         return events
+
+    def _end(self, code: int, reason: str, error: ProviderError) -> Closed:
+        """Also tells what became of the received speech, in one line: nobody else looks at these counters."""
+        heard = self._heard.stats
+        if heard.dropped_frames or heard.untold_starts or heard.unstopped:
+            _log.info(
+                "speech of a call's track session=%d dropped_frames=%d untold_starts=%d unstopped=%d",
+                self._number,
+                heard.dropped_frames,
+                heard.untold_starts,
+                heard.unstopped,
+            )
+        return super()._end(code, reason, error)
 
     def _dead_channel(self, said: str) -> Closed:
         return self._end(1006, said, ProviderUnavailable(f"the call's messages have stopped: {said}", code=1006))

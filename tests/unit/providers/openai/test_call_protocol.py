@@ -293,3 +293,38 @@ def test_a_request_that_is_only_ignored_does_not() -> None:
     call.now += 5
     call.says("rate_limits.updated", rate_limits=[])
     assert kinds(call.passes(5.1)) == [WarningReported]
+
+
+def test_what_became_of_the_received_speech_is_told_once_when_the_session_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="providers.openai.call_protocol")
+    call = WebRtcCall()
+    call.begins()
+    call.plays(LOUD, 2)
+    call.says("output_audio_buffer.cleared", response_id="r1")
+    call.plays(LOUD, 3)
+    assert not caplog.records
+    for _ in range(2):
+        call.core.connection_closed(1000, "", call.now)
+    assert [record.getMessage() for record in caplog.records] == [
+        "speech of a call's track session=1 dropped_frames=3 untold_starts=0 unstopped=0"
+    ]
+
+
+def test_of_a_session_that_lost_no_speech_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="providers.openai.call_protocol")
+    call = WebRtcCall()
+    call.begins()
+    call.plays(LOUD, 2)
+    call.core.connection_closed(1000, "", call.now)
+    assert not caplog.records
+
+
+def test_a_session_that_ends_itself_tells_what_became_of_the_received_speech(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="providers.openai.call_protocol")
+    call = WebRtcCall()
+    call.plays(LOUD, 120)  # nobody claims it: the data channel is dead
+    assert [record.getMessage().split("session=1 ")[1] for record in caplog.records] == [
+        "dropped_frames=90 untold_starts=0 unstopped=0"
+    ]
