@@ -74,6 +74,8 @@ class EmulatorStats(msgspec.Struct):
     """Of every kind, refused upgrades included."""
     dropped_in: int = 0
     """Messages and frames of sound that calls brought faster than they were read: the oldest went."""
+    unheard_ms: int = 0
+    """Speech of calls that was generated and never played, as more waited to be heard than a call holds."""
     overflowed: int = 0
     """Connections aborted because the client did not read for too long."""
 
@@ -245,6 +247,7 @@ class Connection:
             by_client = not self.wire.hung_up if ending.by_client is None else ending.by_client
             self.left_by_client = by_client or self._hung_up_by_client
             self._stats.closed += 1
+            self._stats.unheard_ms += self.wire.unheard_ms
             self.wire.closed(1006 if ending.code is None else ending.code, ending.reason, self.closed_at)
             self.ended.set()
         return failures

@@ -57,6 +57,10 @@ class OpenAICallWire(OpenAIWire):
         self._calls = {} if calls is None else calls
         self._calls[self.call_id] = self
 
+    @property
+    def unheard_ms(self) -> int:
+        return self.playback.dropped_ms
+
     # ------------------------------------------------------------------------------------------------------ the client
 
     def on_open(self) -> None:

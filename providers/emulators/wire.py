@@ -182,6 +182,11 @@ class VendorWire(ABC):
         """The same for all connections that one session was resumed on."""
         return f"connection-{self.number}"
 
+    @property
+    def unheard_ms(self) -> int:
+        """Of a call: speech for which its playback had no room."""
+        return 0
+
     def send(
         self, message: dict[str, Any] | bytes, label: str = "", *, frame: Literal["text", "binary"] | None = None
     ) -> None:

@@ -22,7 +22,7 @@ from providers.emulators.chaos import FATAL_KINDS, KINDS, LASTING_KINDS, stroke
 from providers.emulators.openai import EmulatedSession, OpenAIEmulator, OpenAIVendor
 from providers.emulators.wire import CallEnd, CallOffer, Refusal, UpgradeRequest
 from providers.scripted.faults import Empty, Unknown
-from providers.scripted.scenario import Pace, Scenario, ServerVad, Session, Text, Wav
+from providers.scripted.scenario import Pace, Scenario, ServerVad, Session, Text, Tone, Wav
 from providers.signal import wav
 from providers.signal.resample import Int16Array
 from tests.fakes.openai_call import PlainCaller, likeness, voice
@@ -289,6 +289,17 @@ async def test_what_nobody_reads_of_a_call_is_bounded_and_counted_by_the_server(
         read = [message.data for message in session.connection.messages(sent=False)]
         assert read == ["2", "3", "4"], "the oldest went"
     assert emulator.stats.dropped_in >= 2
+
+
+async def test_speech_for_which_a_call_has_no_room_is_counted_by_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.emulators.playback._LIMIT_MS", 100)
+    async with calling(Scenario(pace=FAST, answer=Tone(duration_ms=2000))) as (caller, session, emulator):
+        words = [{"type": "input_text", "text": "hi"}]
+        caller.send({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": words}})
+        caller.send({"type": "response.create"})
+        await caller.until("response.done")
+        assert emulator.stats.unheard_ms == 0, "it is told at the end"
+    assert emulator.stats.unheard_ms == session.call.playback.dropped_ms >= 500
 
 
 # ------------------------------------------------------------------------------------------------------------- sideband
