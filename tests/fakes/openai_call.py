@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from providers.signal.resample import Int16Array
+from tests.fakes.plain_track import sound_of
 
 __all__ = ["PlainCaller", "likeness", "voice"]
 
@@ -134,14 +135,8 @@ class PlainCaller:
         self._tasks.add(asyncio.get_running_loop().create_task(self._hear(track), name="plain:hear"))
 
     async def _hear(self, track: Any) -> None:
-        from aiortc.mediastreams import MediaStreamError
-
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
-            self._heard.append(frame.to_ndarray().reshape(-1, 2)[:, 0].copy())
+        async for frame in sound_of(track):
+            self._heard.append(frame)
             self.heard_at.append(asyncio.get_running_loop().time())
 
     # ---------------------------------------------------------------------------------------------------------- events

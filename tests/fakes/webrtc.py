@@ -15,6 +15,7 @@ import numpy as np
 
 from providers.signal.resample import Int16Array
 from providers.webrtc.peer import Peer, PeerSettings
+from tests.fakes.plain_track import sound_of
 
 __all__ = ["LOOPBACK", "PlainClient", "Remembering", "on_loopback", "tone", "until"]
 
@@ -120,14 +121,8 @@ class PlainClient:
         self._tasks.add(asyncio.get_running_loop().create_task(self._hear(track), name="plain:hear"))
 
     async def _hear(self, track: Any) -> None:
-        from aiortc.mediastreams import MediaStreamError
-
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
-            self.heard.append(frame.to_ndarray().reshape(-1, 2)[:, 0].copy())
+        async for frame in sound_of(track):
+            self.heard.append(frame)
 
     async def offer(self, label: str) -> str:
         """Its offer, with a data channel."""
