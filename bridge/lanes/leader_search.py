@@ -139,6 +139,13 @@ class LeaderSearch:
         """
         self._begin()
         self._refusal = None
+        try:
+            return await self._find(standby, of)
+        finally:
+            if self._succession.backoff.failures == 0:
+                self._succession.backoff.succeeded()  # there was no trouble at all: the patience is whole again
+
+    async def _find(self, standby: Standby | None, of: SpeechModel | None) -> Found | None:
         while not self._lead.is_held() and not self._sessions.closing:
             self._drop_what_fails()
             model = self.model
@@ -169,8 +176,6 @@ class LeaderSearch:
                     await self._sessions.close(number)  # nobody wishes for it any more
                     standby = None
                     continue
-                if self._succession.backoff.failures == 0:
-                    self._succession.backoff.succeeded()  # no trouble at all
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = None

@@ -205,6 +205,21 @@ async def test_the_first_attempt_has_its_own_time_and_the_last_one_what_is_left(
 
 
 @in_fake_time
+async def test_a_search_that_was_cut_short_without_a_failure_costs_no_patience() -> None:
+    model = Away(3.0, from_the_start=True)
+    async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=5)) as at_work:
+        await asyncio.sleep(0.1)
+        model.from_the_start = False
+        at_work.keeper.lead(await at_work.keeper.open_session())
+        await asyncio.sleep(4)  # what was being tried has failed, and nobody minds
+        model.takes_s = 0.1
+        model.session.dies(GONE)
+        await asyncio.sleep(4)
+        assert at_work.ended == []
+        assert await seconds_until(lambda: at_work.ended) <= 1.1
+
+
+@in_fake_time
 async def test_a_stand_in_is_given_the_whole_patience_too() -> None:
     model, other = Away(9.0), Away(9.0)
     other.name = "other"
