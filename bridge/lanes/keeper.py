@@ -18,6 +18,7 @@ from bridge.lanes.keeper_ports import FastPort, KeeperStats, Memory
 from bridge.lanes.lead import Lead, kept_waiting
 from bridge.lanes.leader_search import LeaderSearch
 from bridge.lanes.open_sessions import OpenSessions
+from bridge.lanes.requests import Requests
 from bridge.lanes.settings import CallSettings
 from bridge.lanes.succession import Succession
 from bridge.lanes.understudy import Understudy
@@ -38,7 +39,6 @@ from providers.contract import (
     ToolSpec,
 )
 from providers.errors import (
-    NeedsNewSession,
     ProviderError,
     ResumeRefused,
     SessionEnded,
@@ -90,7 +90,7 @@ class SessionKeeper:
         self._rollover = Rollover(settings.rollover)
         self._lost: Closed | None = None
         self._asleep = False
-        self._wishes = Wishes(refused=self._wish_dropped)
+        self._wishes = Wishes(refused=lambda: self._requests.dropped())
         self._succession = Succession(models, settings, health, rng or random.Random())
         self._understudy = Understudy(name, self._succession.health_of, self._not_dialled)
         self._lead = Lead(
@@ -102,6 +102,14 @@ class SessionKeeper:
             wishes=self._wishes,
             stats=self.stats,
             owes_results=owes_results,
+        )
+        self._requests = Requests(
+            sessions,
+            self._lead,
+            self._wishes,
+            self._rollover,
+            patience_s=settings.retry.give_up_after_s,
+            wanted=self._change_wanted,
         )
         self._search = LeaderSearch(name, sessions, self._lead, self._succession, self._wishes, self.stats)
 
@@ -159,7 +167,7 @@ class SessionKeeper:
         cannot be opened: the call then goes on as it was.
         """
         self._must_be_running()
-        await self._ask(self._wishes.make(f"a change to {model.name}", model=model))
+        await self._requests.swap(model)
 
     async def update(
         self, *, instructions: str | None = None, tools: tuple[ToolSpec, ...] | None = None, voice: str | None = None
@@ -171,21 +179,7 @@ class SessionKeeper:
         """
         self._must_be_running()
         changed = Overrides(instructions=instructions, tools=tools, voice=voice)
-        leader, model = self.sessions.board.leader, self._search.model
-        if leader is not None:
-            known = self.sessions.known(leader)
-            model = known.model
-            try:
-                known.session.update(**changed.given())
-                known.knows = changed.over(known.knows)
-            except NeedsNewSession:
-                await self._ask(self._wishes.make(f"a change of {', '.join(changed.given())}", overrides=changed))
-                return
-            except SessionEnded:
-                pass  # the next one is opened with them, or told of them when it takes the lead
-        if any(name in self._wishes.overrides.given() for name in changed.given()):
-            self._wishes.refuse(SessionEnded("another change was asked for meanwhile"))
-        self._lead.overrides.add(changed, model.name)
+        await self._requests.update(changed, self._search.model)
 
     # --------------------------------------------------------------------------------------- told by the fast lane
 
@@ -214,6 +208,10 @@ class SessionKeeper:
             self.stats.idle_woken += 1
             self._lane.doze(False)
             self._stirred.set()
+
+    def _change_wanted(self) -> None:
+        self.wake()
+        self._stirred.set()
 
     def session_closed(self, closed: Closed) -> None:
         """A session has ended. A leader is replaced; the reason decides by whom."""
@@ -264,7 +262,7 @@ class SessionKeeper:
                 model, again = self._search.model, self._rollover.failures > 0
                 if (wait_s := self._understudy.dial(model, self._tasks, again=again)) > 0:
                     self._rollover.not_yet(now, wait_s, at_last=model is self.model)
-                    self._not_had(self._wishes.of(model), kept_waiting(model, wait_s), wait_s)
+                    self._requests.failed(self._wishes.of(model), kept_waiting(model, wait_s), wait_s)
             case Step.CHANGE:
                 await self._change(forced=False)
             case Step.FORCE:
@@ -313,15 +311,8 @@ class SessionKeeper:
         self.stats.connect_failures += 1
         pause_s = self._succession.pause_s(self._rollover.failures, problem)
         self._rollover.prepare_failed(self._now(), pause_s)
-        self._not_had(self._wishes.of(model), problem, pause_s)
+        self._requests.failed(self._wishes.of(model), problem, pause_s)
         self._stirred.set()
-
-    def _not_had(self, wish: Wish | None, problem: ProviderError, pause_s: float) -> None:
-        """What was tried for this wish has failed; in `pause_s` it could be tried again."""
-        if wish is None or wish is not self._wishes.open or isinstance(problem, ResumeRefused):
-            return
-        if wish.is_past_hope(problem, self._now(), pause_s, self._settings.retry.give_up_after_s):
-            self._wishes.refuse(problem)
 
     async def _change(self, *, forced: bool) -> None:
         """Replace the leading session."""
@@ -370,7 +361,7 @@ class SessionKeeper:
             if isinstance(problem, ResumeRefused):
                 self._lead.handle_refused()
             # At the last safe moment nobody waits for another model than the call's own.
-            self._not_had(wish, problem, math.inf if forced and model is not self.model else pause_s)
+            self._requests.failed(wish, problem, math.inf if forced and model is not self.model else pause_s)
             return
         if not self._is_wanted(model, wish, before):
             self._rollover.spoiled(self._now(), 0.0)
@@ -403,36 +394,6 @@ class SessionKeeper:
             self.stats.changes_forced += 1
         else:
             self.stats.changes += 1
-
-    # ------------------------------------------------------------------------------------------------- wishes
-
-    async def _ask(self, wish: Wish) -> None:
-        self._rollover.want(wish.reason)
-        self.wake()
-        self._stirred.set()
-        try:
-            await wish.granted
-        except asyncio.CancelledError:
-            self._wishes.withdraw(wish)
-            raise
-
-    def _see_to_wish(self, number: int, lacks: list[str]) -> None:
-        """Grant it if the session that leads is what was wished for. It may have been opened for another reason, before
-        the wish was made: then the change is still to come."""
-        wish, model = self._wishes.open, self.sessions.known(number).model
-        if wish is not None and wish.is_served_by(model, lacks):
-            self._lead.overrides.add(wish.overrides, model.name)
-            self._wishes.grant()
-        elif wish is not None:
-            self._rollover.want(wish.reason)
-        if lacks:
-            self._rollover.want(f"a change of {', '.join(lacks)}")
-
-    def _wish_dropped(self) -> None:
-        self._rollover.drop_wish()
-        leader = self.sessions.board.leader
-        if leader is not None and not self.sessions.closing:  # which may lack something else
-            self._see_to_wish(leader, self._lead.bring_up_to_date(leader))
 
     # ----------------------------------------------------------------------------------------------- idle calls
 
@@ -471,7 +432,7 @@ class SessionKeeper:
         lacks = self._lead.bring_up_to_date(number)
         if self._lead.give(number, thread, resumed=resumed):
             self._took_lead(number)
-            self._see_to_wish(number, lacks)
+            self._requests.led_by(number, lacks)
             self._stirred.set()
 
     def _let_go(self, number: int) -> None:
