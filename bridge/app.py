@@ -22,14 +22,14 @@ from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.tool import Tool
 from bridge.core.words import AgentState, EndReason
 from bridge.facade import RoomBridge
-from bridge.lanes.telemetry import Snapshot
+from bridge.lanes.telemetry import Snapshot, counters_of
 from bridge.transports.contract import Transport
 from bridge.transports.livekit_room import LiveKitRoom
 from bridge.video.jpeg import pillow_problem
 from providers.catalog import PROVIDERS
 from providers.contract import SpeechModel
 from providers.errors import SettingRefused
-from providers.health import HealthBook
+from providers.health import HealthBook, HealthSettings
 
 __all__ = [
     "Ended",
@@ -139,15 +139,17 @@ class Process:
     `start` inside. `stop` lets what is being said be heard and then ends every call; a call still joining ends at once.
     """
 
-    def __init__(self, tools: Iterable[Tool | Callable[..., Any]] = ()) -> None:
-        """Args: tools are the functions that the models of all calls may call."""
+    def __init__(
+        self, tools: Iterable[Tool | Callable[..., Any]] = (), *, health: HealthSettings | None = None
+    ) -> None:
+        """Args: tools are the functions that the models of all calls may call; health is `Config.health`."""
         self.tools = tuple(tool if isinstance(tool, Tool) else Tool.from_function(tool) for tool in tools)
         self.bridges: dict[str, RoomBridge] = {}
         self.ended: deque[Ended] = deque(maxlen=_REMEMBERED)
         """The last calls that have ended, a thousand at most; the counts below are of all."""
         self.calls_started = 0
         self.calls_failed = 0
-        self.health = HealthBook()
+        self.health = HealthBook(health)
         """What all calls know of the providers' endpoints."""
         self._running: asyncio.TaskGroup | None = None
         self._joining: set[asyncio.Task[Any]] = set()
@@ -170,6 +172,16 @@ class Process:
             finally:
                 self._running = None
                 collector.cancel()
+                self._log_health()
+
+    def counters(self) -> dict[str, int | float]:
+        """Of all providers' endpoints together."""
+        return dict(counters_of("endpoints", self.health.totals()))
+
+    def _log_health(self) -> None:
+        for endpoint, stats in self.health.snapshot().items():
+            told = " ".join(f"{name}={value:g}" for name, value in counters_of("endpoints", stats))
+            log.info("endpoint counters endpoint=%s %s", endpoint, told)
 
     async def serve(
         self, calls: Mapping[str, tuple[Transport, SpeechModel, Config, Sequence[SpeechModel]]]

@@ -144,7 +144,7 @@ def join(rooms: tuple[str, ...], config_file: Path | None, provider: str | None)
             config,
             make_stand_ins(config, os.environ),
         )
-    process = Process()
+    process = Process(health=config.health)  # the same for all: it is one file
     ended = run(lambda: process.serve(calls), process.stop)
     for call in ended:
         if call.error is not None:
@@ -177,7 +177,7 @@ def serve(host: str | None, port: int | None, config_file: Path | None, provider
     config = _read(config_file, provider, serve={"host": host, "port": port})
     for problem in nobody_may_call(config, os.environ):
         raise problem
-    serving = Serving(config, os.environ, Process(), tell=click.echo)
+    serving = Serving(config, os.environ, Process(health=config.health), tell=click.echo)
     run(serving.run, serving.stop)
     return 0
 

@@ -308,9 +308,12 @@ class Serving:
         while every_s:
             await asyncio.sleep(every_s)
             now = loop.time()
-            self._grown.tell(Snapshot("serve", now, now - began, self.server.counters()))
+            self._grown.tell(Snapshot("serve", now, now - began, self._counters()))
+
+    def _counters(self) -> dict[str, int | float]:
+        return {**self.server.counters(), **self._process.counters()}
 
     def _log_counters(self) -> None:
-        told = " ".join(f"{key}={value:g}" for key, value in self.server.counters().items() if value)
+        told = " ".join(f"{key}={value:g}" for key, value in self._counters().items() if value)
         process = self._process
         log.info("served calls_started=%d calls_failed=%d %s", process.calls_started, process.calls_failed, told)

@@ -1,5 +1,7 @@
 """How an endpoint fares, learned from all calls of the process, so that they do not storm it. No clock, no sleep.
 
+When a circuit opens or closes, that is logged with the endpoint.
+
     health = book.of(model.endpoint)
     while (wait_s := health.begin(now)) > 0: ...sleep, or give up          # before every attempt, the first one too
     ...connect...                                                          # then one of:
@@ -12,6 +14,7 @@ is over it is HALF_OPEN: one attempt goes ahead, the others wait for what become
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
 from enum import StrEnum
@@ -32,6 +35,8 @@ from providers.retry import RetryBudget
 
 __all__ = ["Circuit", "EndpointHealth", "HealthBook", "HealthSettings", "HealthStats"]
 
+log = logging.getLogger(__name__)
+
 _LOOK_S = 0.25
 """How soon those who wait for somebody else's attempt ask again."""
 _ENDPOINTS = 256
@@ -40,7 +45,7 @@ _WISH_CODES = frozenset({429, 503})
 
 
 class HealthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the calls of a process leave an endpoint alone that one of them has found to be ill."""
+    """When the calls of a process leave an endpoint of a provider alone that some of them have found to be ill."""
 
     retries_per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 120
     """Further attempts at one endpoint in any minute, of all calls together. First attempts are not counted."""
@@ -69,6 +74,7 @@ class HealthStats(msgspec.Struct):
     """Plain counters of one endpoint."""
 
     attempts: int = 0
+    """To connect, connections dialled ahead too."""
     failures: int = 0
     openings: int = 0
     """How often the circuit opened."""
@@ -79,8 +85,9 @@ class HealthStats(msgspec.Struct):
 class EndpointHealth:
     """One endpoint's circuit and retry budget. Any number of calls share it; all times are on their one clock."""
 
-    def __init__(self, settings: HealthSettings) -> None:
+    def __init__(self, settings: HealthSettings, name: str = "") -> None:
         self.stats = HealthStats()
+        self._name = name
         self._settings = settings
         self._budget = RetryBudget(settings.retries_per_minute)
         self._failures = 0  # in a row
@@ -131,6 +138,8 @@ class EndpointHealth:
 
     def succeeded(self, now: float) -> None:
         """A session became ready: the endpoint is well."""
+        if self._open_until is not None:
+            log.info("endpoint is well again endpoint=%s", self._name)
         self._failures = 0
         self._open_until = self._probe_until = None
         self._open_for_s = 0.0
@@ -144,18 +153,18 @@ class EndpointHealth:
         self.stats.failures += 1
         settings = self._settings
         if isinstance(error, ProviderRejected) and error.endpoint_wide:
-            self._open(now, settings.rejected_s)
+            self._open(now, settings.rejected_s, error)
         elif not isinstance(error, ProviderUnavailable) or isinstance(error, ResumeTooSoon):
             self.succeeded(now)
         elif self.circuit(now) is Circuit.OPEN:
             pass  # it began before the circuit opened, and tells nothing new
         elif error.code in _WISH_CODES and error.retry_after_s:
-            self._open(now, min(error.retry_after_s, settings.longest_open_s))
+            self._open(now, min(error.retry_after_s, settings.longest_open_s), error)
         else:
             self._failures += 1
             if self._open_for_s or self._failures >= settings.failures_to_open:
                 self._open_for_s = min(settings.longest_open_s, 2 * self._open_for_s or settings.open_s)
-                self._open(now, self._open_for_s)
+                self._open(now, self._open_for_s, error)
             else:
                 # The wait that the endpoint asked for is over: what fails after it is one failure, not a proof.
                 self._open_until = self._probe_until = None
@@ -164,7 +173,9 @@ class EndpointHealth:
         """An attempt was cancelled: whoever waits for what becomes of it may try."""
         self._probe_until = None
 
-    def _open(self, now: float, for_s: float) -> None:
+    def _open(self, now: float, for_s: float, error: Exception) -> None:
+        if self.circuit(now) is not Circuit.OPEN:  # else: one of many that failed for the same cause
+            log.warning("endpoint is left alone endpoint=%s for_s=%.0f: %s", self._name, for_s, error)
         self._open_until = max(now + for_s, self._open_until or 0.0)
         self._probe_until = None
         self.stats.openings += 1
@@ -177,7 +188,8 @@ class HealthBook:
     """
 
     def __init__(self, settings: HealthSettings | None = None) -> None:
-        self.forgotten = 0
+        self.forgotten = HealthStats()
+        """Of all endpoints that are forgotten."""
         self._settings = settings or HealthSettings()
         self._endpoints: OrderedDict[str, EndpointHealth] = OrderedDict()
 
@@ -185,13 +197,25 @@ class HealthBook:
         """This endpoint's health, the same object for everybody who asks."""
         health = self._endpoints.get(endpoint)
         if health is None:
-            health = self._endpoints[endpoint] = EndpointHealth(self._settings)
+            health = self._endpoints[endpoint] = EndpointHealth(self._settings, endpoint)
             if len(self._endpoints) > _ENDPOINTS:
-                self._endpoints.popitem(last=False)
-                self.forgotten += 1
+                _, gone = self._endpoints.popitem(last=False)
+                _add(self.forgotten, gone.stats)
         self._endpoints.move_to_end(endpoint)
         return health
 
     def snapshot(self) -> dict[str, HealthStats]:
         """A copy of every endpoint's counters."""
         return {name: msgspec.structs.replace(health.stats) for name, health in self._endpoints.items()}
+
+    def totals(self) -> HealthStats:
+        """The counters of all endpoints together, forgotten ones too."""
+        total = msgspec.structs.replace(self.forgotten)
+        for health in self._endpoints.values():
+            _add(total, health.stats)
+        return total
+
+
+def _add(total: HealthStats, stats: HealthStats) -> None:
+    for field in HealthStats.__struct_fields__:
+        setattr(total, field, getattr(total, field) + getattr(stats, field))

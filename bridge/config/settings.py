@@ -12,6 +12,7 @@ from bridge.http_api.settings import ServeSettings
 from bridge.transports.livekit_room.settings import LiveKitSettings
 from bridge.transports.webrtc_call.settings import DirectCallSettings
 from providers.catalog import PROVIDERS
+from providers.health import HealthSettings
 from providers.settings import ConnectionSettings, SpeechSettings
 
 __all__ = ["Config", "LogSettings"]
@@ -31,7 +32,10 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One call: which model, which room, and how the two are joined. A changed configuration is a new call."""
+    """One call: which model, which room, and how the two are joined. A changed configuration is a new call.
+
+    `health` and `serve` are the process's: they hold for all its calls.
+    """
 
     provider: str = "scripted"
     """Which of [providers.*] speaks: scripted, gemini or openai. Swapping the model is this one line."""
@@ -40,6 +44,7 @@ class Config(CallConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     said is told to the next one. Each needs its key and may have its table in [providers.*]."""
     speech: SpeechSettings = SpeechSettings()
     connection: ConnectionSettings = ConnectionSettings()
+    health: HealthSettings = HealthSettings()
     livekit: LiveKitSettings = LiveKitSettings()
     webrtc: DirectCallSettings = DirectCallSettings()
     serve: ServeSettings = ServeSettings()

@@ -69,7 +69,7 @@ class Demo:
         self._say = say
         self._save = save
         self._tell = tell
-        self._process = Process()
+        self._process = Process(health=config.health)
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:

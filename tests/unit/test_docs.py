@@ -69,7 +69,7 @@ async def test_every_counter_is_explained_to_operators_and_none_that_is_not_ther
 async def test_every_counter_that_documents_and_benchmarks_name_exists() -> None:
     told = await _counters()
     # Of these names no setting begins.
-    kinds = "absence|control|fast|first_words|loop|orders|outbox|pace|provider|results|turns"
+    kinds = "absence|control|fast|first_words|endpoints|loop|orders|outbox|pace|provider|results|turns"
     present = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]  # which tells of the past
     for document in (*present, *(ROOT / "bench").glob("*.py")):
         named = set(re.findall(rf"[`\"]((?:{kinds})\.(?!wav)[a-z_]+)[`\"]", document.read_text(encoding="utf-8")))
@@ -88,7 +88,7 @@ async def _counters_of_a_call() -> set[str]:
 
 async def _counters_of_serving() -> set[str]:
     async with started(Process(), {}, {}) as here:
-        return set(here.server.counters())
+        return {*here.server.counters(), *Process().counters()}
 
 
 def _counters_of_a_livekit_room() -> set[str]:

@@ -52,7 +52,7 @@ OF_PROVIDERS = {
     "bridge.transports": {"signal", "webrtc"},
     "bridge.lanes": {"contract", "errors", "health", "retry", "signal"},
     "bridge.facade": {"contract", "errors", "health", "signal"},
-    "bridge.config": {"catalog", "errors", "settings"},
+    "bridge.config": {"catalog", "errors", "health", "settings"},
     "bridge.app": {"catalog", "contract", "errors", "health"},
     "bridge.diagnosis": {"catalog", "errors", "settings"},
     "bridge.cli": {"catalog", "errors"},

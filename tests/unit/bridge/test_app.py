@@ -21,6 +21,8 @@ from bridge.lanes.telemetry import Snapshot
 from bridge.transports.contract import TransportListener
 from bridge.transports.loopback import LoopbackRoom
 from providers.contract import SessionStart, SpeechModel
+from providers.errors import ProviderUnavailable
+from providers.health import HealthSettings
 from providers.signal.formats import PCM16_24K
 from tests.fakes.hand_model import HandModel, HandSession
 
@@ -285,3 +287,26 @@ async def test_a_running_call_tells_its_counters(every_s: float, told: bool, cap
             room.end()
             await serving
     assert any(line.startswith("call counters grown call=a ") for line in caplog.messages) is told
+
+
+async def test_calls_share_what_is_configured_of_endpoints_and_what_became_of_them_is_told_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    process, room, model = Process(health=HealthSettings(failures_to_open=1, open_s=0.01)), LoopbackRoom(), HandModel()
+    model.refuse = [ProviderUnavailable("away")]
+    with caplog.at_level("INFO"):
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(process.serve({"a": (room, model, Config(), ())}), name="serving")
+            await until(lambda: model.sessions)
+            room.end()
+            await serving
+    assert process.counters() == {
+        "endpoints.attempts": 2, "endpoints.failures": 1, "endpoints.openings": 1, "endpoints.refused_retries": 0
+    }  # fmt: skip
+    told = [line for line in caplog.messages if line.startswith("endpoint ")]
+    assert told == [
+        "endpoint is left alone endpoint=hand hand-1 for_s=0: away",
+        "endpoint is well again endpoint=hand hand-1",
+        "endpoint counters endpoint=hand hand-1 "
+        "endpoints.attempts=2 endpoints.failures=1 endpoints.openings=1 endpoints.refused_retries=0",
+    ]

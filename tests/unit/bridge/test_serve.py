@@ -159,3 +159,7 @@ async def test_a_room_for_one_caller_ends_with_him() -> None:
     ((name, room, model, call, _),) = started
     assert (name, model.name, room.settings.room) == ("room-1", "scripted", "room-1")
     assert (call.livekit.close_on, call.livekit.join_timeout_s) == ("participant_left", 60.0)
+
+
+def test_what_became_of_the_providers_endpoints_is_told_beside_the_rest() -> None:
+    assert {"serve.calls", "endpoints.openings"} <= serving(configured())._counters().keys()

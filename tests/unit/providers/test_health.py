@@ -206,10 +206,28 @@ def test_a_book_that_is_full_forgets_what_was_asked_for_longest_ago() -> None:
     first = book.of("0")
     for number in range(256):
         book.of(str(number))
-    assert (book.forgotten, book.of("0")) == (0, first)
-    book.of("256")
-    assert book.forgotten == 1
+    book.of("1").begin(0.0)
+    book.of("1").failed(AWAY, 0.0)
+    assert book.of("0") is first
+    for number in range(256, 511):
+        book.of(str(number))
     assert book.of("0") is first, "asked for a moment ago"
+    assert "1" not in book.snapshot()
+    assert (book.totals().attempts, book.totals().failures) == (1, 1), "the counts are of all"
+
+
+def test_what_keeps_everybody_away_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    health = HealthBook(SETTINGS).of("a.example")
+    for at in range(SETTINGS.failures_to_open + 5):
+        health.failed(AWAY, at / 10)
+    health.failed(NO_KEY, 2.0)
+    health.succeeded(70.0)
+    health.succeeded(71.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "endpoint is left alone endpoint=a.example for_s=5: away",
+        "endpoint is well again endpoint=a.example",
+    ]
 
 
 @given(data=st.data(), calls=st.integers(1, 20), seed=st.integers(0, 2**16))

@@ -58,6 +58,7 @@ def test_the_text_of_the_error_holds_every_problem() -> None:
     ("table", "field", "mend"),
     [
         ({"speech": {"voise": "x"}}, "speech.voise", "did you mean voice?"),
+        ({"health": {"failures_to_open": 0}}, "health.failures_to_open", "1"),
         (
             {"connection": {"connect_timeout_ms": 5000}},
             "connection.connect_timeout_ms",
