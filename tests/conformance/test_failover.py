@@ -136,6 +136,23 @@ async def test_the_other_provider_takes_over_and_knows_what_was_said(first: str,
         assert call.bridge.leading is not None and call.bridge.leading.capabilities.provider == second.split("-")[0]
 
 
+@pytest.mark.parametrize(("first", "second", "voice"), [(*NAMES, "Kore"), (*NAMES[::-1], "marin")])
+async def test_a_voice_that_was_changed_keeps_no_other_provider_from_taking_over(
+    first: str, second: str, voice: str
+) -> None:
+    async with a_call(first, second, settings=CallSettings(retry=IMPATIENT)) as call:
+        call.room.type("ada", "Good morning.")
+        await call.hears(f"this is {first}")
+        await asyncio.wait_for(call.bridge.update(voice=voice), 10)
+        assert len(call.services[first].connections) == 2, "neither provider changes it in place"
+        call.services[first].refuse(100)
+        call.services[first].live[-1].kill()
+        await until(lambda: call.services[second].connections and call.bridge.leader is not None)
+        call.room.type("ada", "Who is there?")
+        await call.hears(f"this is {second}")
+        assert call.counter("sessions.failovers") == 1
+
+
 async def test_a_service_that_ends_each_session_as_it_begins_is_left_for_another() -> None:
     def storms(name: str) -> Scenario:
         short = msgspec.structs.replace(TIMES, go_away_s=0.0, time_left_s=0.3)
