@@ -50,8 +50,6 @@ __all__ = ["SessionKeeper"]
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.02
-_DIAL_S = 60.0
-"""No connection takes longer to be dialled: its own timeout ends it."""
 _DIAL_AT_LAST_S = 0.5
 """At the last safe moment a connection that is still being dialled gets this long."""
 
@@ -263,6 +261,8 @@ class SessionKeeper:
                 if (wait_s := self._understudy.dial(model, self._tasks, again=again)) > 0:
                     self._rollover.not_yet(now, wait_s, at_last=model is self.model)
                     self._requests.failed(self._wishes.of(model), kept_waiting(model, wait_s), wait_s)
+            case Step.CHANGE if self._understudy.is_dialling:
+                await self._stir(_LOOK_EVERY_S)  # when it is there somebody may speak
             case Step.CHANGE:
                 await self._change(forced=False)
             case Step.FORCE:
@@ -320,7 +320,7 @@ class SessionKeeper:
         assert before is not None and change is not None, "a change was due"
         self._search.replaces()
         model = self._search.model
-        standby = await self._understudy.take(model, _DIAL_AT_LAST_S if forced else _DIAL_S)
+        standby = await self._understudy.take(model, _DIAL_AT_LAST_S)
         if before != self.sessions.board.leader:
             if standby is not None and self._lead.is_held():  # the application has given the lead to one of its own
                 await standby.close()

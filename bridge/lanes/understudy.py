@@ -43,6 +43,10 @@ class Understudy:
         """Nothing waits, and nothing is being dialled."""
         return self._dialling is None and (self._standby is None or not self._standby.alive)
 
+    @property
+    def is_dialling(self) -> bool:
+        return self._dialling is not None
+
     def dial(self, model: SpeechModel, group: asyncio.TaskGroup, *, again: bool = False) -> float:
         """Begin to dial, unless this model's connection waits already or is on its way.
 

@@ -17,7 +17,7 @@ from providers.errors import (
     ProviderRejected,
 )
 from tests.fakes.fake_time import in_fake_time
-from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession
+from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession, HandStandby
 from tests.fakes.kept_call import AT_ONCE, GONE, RESUMES, hands_out, kept_call, until
 from tests.fakes.lanes import SAID
 
@@ -80,6 +80,26 @@ async def test_the_change_waits_for_a_quiet_moment() -> None:
         at_work.fast.quiet = True
         await at_work.leads(2)
         assert not at_work.fast.watches
+
+
+@in_fake_time
+async def test_who_begins_to_speak_while_the_successor_is_being_dialled_keeps_the_session_that_hears_him() -> None:
+    class Slow(HandModel):
+        async def stand_by(self) -> HandStandby:
+            await asyncio.sleep(0.5)
+            return await super().stand_by()
+
+    async with kept_call(Slow(RESUMES)) as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.model.session.emit(GoAway(1, 50.0))
+        await asyncio.sleep(0.3)
+        at_work.fast.quiet = False
+        await asyncio.sleep(1.0)
+        assert at_work.sessions.board.leader == 1
+        at_work.fast.quiet = True
+        await at_work.leads(2)
+        assert [standby.used for standby in at_work.model.standbys] == [True]
 
 
 async def test_at_the_last_moment_the_change_is_made_in_mid_reply_and_the_reply_gone_on_with() -> None:
