@@ -61,6 +61,8 @@ STEPS = st.lists(
         st.tuples(st.just("audio"), st.sampled_from([10.0, 20.0, 33.3, 100.0, 700.0])),
         st.tuples(st.just("message"), st.just(0.0)),
         st.tuples(st.just("pop"), st.just(0.0)),
+        st.tuples(st.just("pop"), st.just(0.0)),
+        st.tuples(st.just("end"), st.just(0.0)),
     ),
     max_size=200,
 )
@@ -70,27 +72,38 @@ STEPS = st.lists(
 def test_nothing_is_reordered_lost_or_kept_beyond_the_bound(steps: list[tuple[str, float]]) -> None:
     limit_ms = 300.0
     stats = OutboxStats()
-    outbox = AudioOutbox(limit_ms, stats)
+    outbox = AudioOutbox(limit_ms, stats, max_messages=4, max_bytes=10)
     sent: list[int] = []
     durations: dict[int, float] = {}
-    messages: set[int] = set()
+    messages: list[int] = []
+    given_up: set[int] = set()
     for number, (step, duration_ms) in enumerate(steps):
         if step == "audio":
             durations[number] = duration_ms
             outbox.push_audio(b"%d" % number, duration_ms)
             assert outbox.waiting_ms <= max(limit_ms, duration_ms) + 1e-6
         elif step == "message":
-            messages.add(number)
+            waiting = [one for one in messages if one not in sent and one not in given_up]
+            if len(waiting) == 4 or sum(len(str(one)) for one in (*waiting, number)) > 10:
+                with pytest.raises(OutboxFull):
+                    outbox.push(b"%d" % number)
+                continue
+            messages.append(number)
             outbox.push(b"%d" % number)
+        elif step == "end":
+            given_up |= set(messages) - set(sent)
+            outbox.drop_all()
+            assert not outbox
         elif outbox:
             sent.append(int(outbox.pop()))
     while outbox:
         sent.append(int(outbox.pop()))
     assert sent == sorted(sent)
-    assert messages <= set(sent)
+    assert set(messages) - set(sent) == given_up
+    assert stats.unsent_messages == len(given_up)
     sent_ms = sum(durations.get(number, 0.0) for number in sent)
     assert stats.sent_messages == len(sent)
     assert stats.sent_audio_ms == pytest.approx(sent_ms)
-    assert stats.dropped_audio_messages == len(durations) - (len(sent) - len(messages))
+    assert stats.dropped_audio_messages == len(durations.keys() - sent)
     assert stats.sent_audio_ms + stats.dropped_audio_ms == pytest.approx(sum(durations.values()))
     assert outbox.waiting_ms == 0

@@ -169,6 +169,17 @@ def test_what_is_heard_again_is_on_record_once() -> None:
     assert [entry.at for entry in ledger.recent(99.0)] == [1.0, 2.0, 4.0, 6.0]
 
 
+def test_what_was_taken_out_takes_no_room() -> None:
+    ledger, stats = ledger_of()
+    for n in range(30):
+        ledger.said(Line(ANN, "x" * 100_000, float(n), n + 0.5))
+        ledger.will_be_heard_again()
+        ledger.heard_again()
+    ledger.said(line(40))
+    ledger.said(line(41))
+    assert (len(ledger.entries), stats.forgotten_entries) == (2, 0)
+
+
 def test_what_the_summary_holds_already_is_not_taken_out() -> None:
     ledger, _ = ledger_of(line(1), line(2), line(3), turns=1)
     ledger.will_be_heard_again()

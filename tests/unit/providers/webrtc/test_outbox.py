@@ -54,6 +54,13 @@ def test_silence_before_anybody_spoke_is_skipped_up_to_the_onset() -> None:
     assert box.stats.dropped_audio_ms == 0
 
 
+def test_silence_is_left_out_until_a_little_waits_and_no_further() -> None:
+    box = outbox()
+    box.push(QUIET * 40)
+    assert take_all(box) == QUIET * 2
+    assert box.stats.skipped_silence_ms == 38 * 20
+
+
 def test_what_the_sender_holds_counts_as_waiting() -> None:
     box = outbox()
     for _ in range(10):
