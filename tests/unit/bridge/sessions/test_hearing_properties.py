@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.sessions.feed import SessionFeed
@@ -18,6 +18,7 @@ from tests.fakes.hand_model import CAPABILITIES, HandSession
 BUS = AudioFormat(Encoding.PCM16, 8_000)
 FRAME_BYTES = 320
 KEPT = 40
+A_MINUTE, HALF_A_SECOND = 3000, 25
 PLAIN = msgspec.structs.replace(CAPABILITIES, input_formats=(BUS,))
 
 
@@ -36,6 +37,7 @@ class Line:
         self.next = 0
         """The frame that the conversation has to hear next."""
         self.missed = 0
+        self.replayed = 0
         self.rewound: int | None = None
         self.jumps = False
         """The next leader begins where a rewind says."""
@@ -62,6 +64,7 @@ class Line:
         if self.rewound is not None:
             self.missed += self.tape.cursor - self.next
             self.next, self.rewound = max(self.rewound, self.tape.start), None
+            self.replayed += self.tape.cursor - self.next
 
     # what may happen
 
@@ -111,10 +114,14 @@ class Line:
         if self.leader is None:
             self.missed += left_at - self.next
             self.next, self.rewound = self.rewound, None
+            self.replayed += left_at - self.next
 
     def catches_up(self, count: int) -> None:
         for _ in range(count):
-            self.hearing.catch_up()
+            passed = self.hearing.catch_up()
+            assert passed <= HALF_A_SECOND, "more would overflow a socket's buffer"
+            if passed and self.leader is not None:
+                assert not self.sessions[self.leader].outbox.waiting_audio_ms, "its socket is full"
 
     def stalls(self, choice: int) -> None:
         """One socket is full, or takes audio again."""
@@ -167,6 +174,7 @@ def test_leaders_hear_each_frame_once_and_in_order_and_what_is_lost_is_counted(
     tape = line.tape
     for happening, number in happens:
         dropped = tape.stats.first_words_dropped_frames
+        settled, unsettled_dropped = tape.settled, tape.stats.unsettled_dropped_frames
         happening(line, number)
         if line.leader is not None:
             for heard in heard_by(line.sessions[line.leader]):
@@ -179,9 +187,24 @@ def test_leaders_hear_each_frame_once_and_in_order_and_what_is_lost_is_counted(
         assert line.missed + tape.cursor - line.next == tape.stats.first_words_dropped_frames
         assert tape.start <= min(tape.cursor, tape.settled) and tape.settled <= tape.end
         assert line.hearing.unsettled() <= tape.cursor <= tape.end
+        assert tape.end - tape.cursor <= (KEPT if line.leader is None else A_MINUTE)
+        if happening in (Line.speech, Line.recording) and number > HALF_A_SECOND:  # so often it looks what may go
+            assert min(tape.end - KEPT, tape.cursor) - tape.settled <= HALF_A_SECOND
+        assert len(tape) <= tape.end - min(tape.cursor, tape.settled) + 2 * HALF_A_SECOND
+        assert tape.stats.replayed_frames == line.replayed
+        assert settled <= tape.settled <= max(settled, tape.cursor)
+        if happening not in (Line.completes_reply, Line.catches_up):  # these settle
+            assert tape.settled - settled == tape.stats.unsettled_dropped_frames - unsettled_dropped
+
+
+SLOW_LISTENER = [
+    (Line.hands_over, 0), (Line.somebody_listens_in, 0), (Line.stalls, 1), (Line.recording, 60), (Line.catches_up, 9),
+    (Line.speech, 120), (Line.speech, 120), (Line.stalls, 1), (Line.catches_up, 20),
+]  # fmt: skip
 
 
 @settings(max_examples=100, deadline=None)
+@example(SLOW_LISTENER)
 @given(happenings(Line.somebody_listens_in, Line.promotes))
 def test_whoever_hears_beside_the_leader_hears_without_a_gap_and_goes_on_there_when_it_leads(
     happens: list[tuple[Callable[[Line, int], None], int]],

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bridge.sessions.rollover import Rollover, RolloverSettings, Scene, Step
 
-SETTINGS = RolloverSettings(quiet_ms=200, patience_s=4.0, margin_s=1.5, before_cap_s=60.0, max_session_s=300.0)
+SETTINGS = RolloverSettings(quiet_ms=200, patience_s=4.0, margin_s=1.5, before_cap_s=20.0, max_session_s=50.0)
 LOOK_S = 0.02
 EDGE_S = 1e-6
 
@@ -31,7 +31,7 @@ class Planner(RuleBasedStateMachine):
         """A new session leads."""
         self.rollover.led(self.now, None)
         self.deadline = math.inf  # the earliest that was told
-        self.cap = self.now + 300.0
+        self.cap = self.now + 50.0
         self.wished = False
         self.prepared = False
         self.not_before = self.prepare_at = self.retry_at = 0.0
