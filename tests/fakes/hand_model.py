@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ class HandSession:
         self.refuses_updates: ProviderError | None = None
         self.fixed: tuple[str, ...] = ()
         """What cannot be changed in place."""
+        self.goodbye_s = 0.0
+        """How long it takes to close."""
         self._listeners: list[Listener] = []
         self._waiting: list[SessionEvent] = [SessionReady(self.number, self.id, resumed=bool(start.resume))]
 
@@ -121,6 +124,8 @@ class HandSession:
         self._tell("send_raw", message)
 
     async def close(self) -> None:
+        if self.goodbye_s:
+            await asyncio.sleep(self.goodbye_s)
         self.state = SessionState.CLOSED
 
     def _tell(self, *command: Any) -> None:

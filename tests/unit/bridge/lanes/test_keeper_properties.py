@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from tests.fakes.kept_call import GONE, RESUMES, KeptCall, hands_out, kept_call
 
 PATIENT = RetryPolicy(base_s=0.2, longest_s=2.0, give_up_after_s=600)
 SETUP_S = 0.3
+GOODBYE_S = 0.2
+OVERLAPS = msgspec.structs.replace(RESUMES, overlapping_resume=True)
 ROLLOVER = RolloverSettings(quiet_ms=200, patience_s=1.0)
 REFUSALS: dict[str, ProviderError] = {"refused": ResumeRefused("old"), "too soon": ResumeTooSoon("open")}
 """What only a handle can meet."""
@@ -35,6 +38,8 @@ class Picky(HandModel):
         await asyncio.sleep(SETUP_S)
         if start is not None and start.resume:
             assert start.resume not in self.dead_handles, "a refused handle is not offered again"
+            if not self.capabilities.overlapping_resume:
+                assert not any(one.state is SessionState.READY for one in self.sessions), "an old session is still open"
             if self.refuse_handles:
                 problem = self.refuse_handles.pop(0)
                 if isinstance(problem, ResumeRefused):
@@ -42,6 +47,7 @@ class Picky(HandModel):
                 raise problem
         session = await super().connect(start)
         session.fixed = ("voice",)
+        session.goodbye_s = GOODBYE_S
         return session
 
 
@@ -52,12 +58,13 @@ HAPPENS = (
 EVENTS = st.lists(
     st.tuples(st.sampled_from(HAPPENS), st.floats(0.0, 20.0))
     | st.tuples(st.sampled_from([*REFUSALS, "gone"]), st.just(0.0)),
+    min_size=6,
     max_size=25,
 )
 
 
-async def live(events: list[Event], *, resumes: bool, idle_s: float | None) -> None:
-    models = [Picky(RESUMES if resumes else CAPABILITIES) for _ in range(2)]
+async def live(events: list[Event], capabilities: Capabilities, idle_s: float | None) -> None:
+    models = [Picky(capabilities) for _ in range(2)]
     held: dict[str, str] = {}
     async with (
         kept_call(models[0], retry=PATIENT, rollover=ROLLOVER, idle_s=idle_s) as call,
@@ -166,22 +173,25 @@ def check(call: KeptCall, models: list[Picky]) -> None:
         assert leader in call.fast.feeds
     led = call.fast.led
     assert len(set(led)) == len(led) and led == sorted(led), "nobody comes back, and each leads once"
-    if call.keeper.model.capabilities.resumption:
+    if call.keeper.model.capabilities.resumption and not call.keeper.model.capabilities.overlapping_resume:
         ready = [one for model in models for one in model.sessions if one.state is SessionState.READY]
         resumed = [one for one in ready if one.start.resume]
         # Gemini refuses a handle while the earlier connection is open.
         assert not (resumed and any(one.number < resumed[-1].number for one in ready)), "an old session is still open"
 
 
-@settings(max_examples=60, deadline=None)
-@example([("handle", 4.0), ("go away", 10.0), ("wait", 15.0)], True, None)
-@example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
-@example([("handle", 4.0), ("too soon", 0.0), ("go away", 10.0), ("wait", 15.0)], True, None)
-@example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], False, None)
-@example([("gone", 0.0), ("death", 0.0), ("swap", 4.0), ("voice", 4.0), ("wait", 15.0)], False, None)
-@example([("go away", 10.0), ("update", 4.0), ("swap", 4.0), ("wait", 15.0)], False, None)
-@example([("busy", 0.0), ("go away", 5.0), ("wait", 15.0)], False, 30.0)
-@given(EVENTS, st.booleans(), st.sampled_from([None, 30.0]))
-def test_one_leads_at_most_and_somebody_in_the_end(events: list[Event], resumes: bool, idle_s: float | None) -> None:
+@settings(max_examples=100, deadline=None)
+@example([("handle", 4.0), ("go away", 10.0), ("wait", 15.0)], RESUMES, None)
+@example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], RESUMES, None)
+@example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], OVERLAPS, None)
+@example([("handle", 4.0), ("too soon", 0.0), ("go away", 10.0), ("wait", 15.0)], RESUMES, None)
+@example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], CAPABILITIES, None)
+@example([("gone", 0.0), ("death", 0.0), ("swap", 4.0), ("voice", 4.0), ("wait", 15.0)], CAPABILITIES, None)
+@example([("go away", 10.0), ("update", 4.0), ("swap", 4.0), ("wait", 15.0)], CAPABILITIES, None)
+@example([("busy", 0.0), ("go away", 5.0), ("wait", 15.0)], CAPABILITIES, 30.0)
+@given(EVENTS, st.sampled_from([CAPABILITIES, RESUMES, OVERLAPS]), st.sampled_from([None, 30.0]))
+def test_one_leads_at_most_and_somebody_in_the_end(
+    events: list[Event], capabilities: Capabilities, idle_s: float | None
+) -> None:
     with asyncio.Runner(loop_factory=FakeTimeLoop, debug=False) as runner:
-        runner.run(live(events, resumes=resumes, idle_s=idle_s))
+        runner.run(live(events, capabilities, idle_s))
