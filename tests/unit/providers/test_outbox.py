@@ -64,6 +64,7 @@ STEPS = st.lists(
         st.tuples(st.just("pop"), st.just(0.0)),
         st.tuples(st.just("end"), st.just(0.0)),
     ),
+    min_size=20,
     max_size=200,
 )
 

@@ -94,7 +94,7 @@ def test_moments_are_booked_in_order_so_that_who_fails_together_does_not_try_tog
 
 @given(
     st.integers(1, 20),
-    st.lists(st.tuples(st.floats(0, 5), st.integers(0, 3)), max_size=60),
+    st.lists(st.tuples(st.floats(0, 5), st.integers(0, 3)), min_size=8, max_size=60),
     st.integers(),
 )
 def test_no_minute_holds_more_attempts_than_the_budget(

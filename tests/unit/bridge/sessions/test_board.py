@@ -69,7 +69,7 @@ def test_numbers_are_never_used_twice() -> None:
 
 
 _WISHES = st.lists(
-    st.tuples(st.sampled_from(["open", "lead", "hear", "deafen", "close"]), st.integers(0, 6)), max_size=60
+    st.tuples(st.sampled_from(["open", "lead", "hear", "deafen", "close"]), st.integers(0, 6)), min_size=10, max_size=60
 )
 
 

@@ -87,7 +87,7 @@ def test_what_is_dropped_on_purpose_is_counted_too() -> None:
     assert (len(box), box.stats.waiting_audio_ms, box.stats.dropped_audio_ms) == (0, 0, 100)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.integers(0, 40)), max_size=30))
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.integers(0, 40)), min_size=3, max_size=30))
 def test_no_speech_is_lost_within_the_bound(steps: list[tuple[bool, int, int]]) -> None:
     box = outbox(limit_ms=1e9)
     said, taken = 0, 0
