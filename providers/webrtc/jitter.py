@@ -135,6 +135,7 @@ class JitterBuffer:
         if not self._began:
             self._begin(sequence, timestamp)
         elif not self._playing and now - self._last_arrival > _BEST_S * _BEST_PARTS:
+            self.flush()  # nobody has asked for it all the while
             self._best.clear()  # clocks drift in a long rest
             self._observed.clear()
         index = self._highest + _signed(sequence - self._highest, 16)

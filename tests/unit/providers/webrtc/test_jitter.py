@@ -150,6 +150,17 @@ def test_what_cannot_be_decoded_is_dropped_and_concealed() -> None:
     assert 208 <= buffer.stats.dropped <= 210 and buffer.stats.concealed_ms > 150
 
 
+def test_what_nobody_has_asked_for_is_not_played_after_a_long_rest() -> None:
+    buffer = JitterBuffer(lambda payload: np.frombuffer(payload, dtype=np.int16), RATE_HZ)
+    frame = speech()[:FRAME].tobytes()
+    buffer.push(1, 8 * 48_000, frame, 10.0)
+    buffer.push(0, 0, frame, 110.0)
+    assert (buffer.waiting, buffer.stats.dropped) == (1, 1)
+    for tick in range(100):
+        buffer.pull(110.0 + tick * 0.02)
+    assert buffer.stats.played == 1 and buffer.pull(112.0) is None
+
+
 packets = st.tuples(
     st.integers(0, 0xFFFF) | st.integers(0, 40),
     st.integers(0, 0xFFFFFFFF) | st.integers(0, 40).map(lambda number: number * 960),
