@@ -18,6 +18,7 @@ from bridge.lanes.settings import CallSettings
 from bridge.sessions.rollover import RolloverSettings
 from providers.scripted.scenario import Marker, Pace, Scenario, ServerVad, Session
 from providers.scripted.voice import marker
+from tests.conformance.longcall import SHORT_SESSIONS
 from tests.e2e.audio import Samples, find, from_pcm, gaps, resampled, write_wav
 from tests.e2e.calls import EmulatedCall, emulated_call, until
 from tests.e2e.conftest import PersonFactory
@@ -84,7 +85,7 @@ def scenario(provider: str) -> Scenario:
 def config(provider: str) -> CallConfig:
     """OpenAI announces nothing: there the change comes from the session's known cap."""
     if provider == "gemini":
-        return CallConfig()
+        return CallConfig(call=CallSettings(retry=SHORT_SESSIONS))
     rollover = RolloverSettings(max_session_s=1.0 + NOTICE_S, before_cap_s=NOTICE_S)
     return CallConfig(call=CallSettings(rollover=rollover))
 
