@@ -55,6 +55,29 @@ def test_an_answer_is_owed_when_the_user_has_finished_and_not_before() -> None:
     assert stage.answers.owed and stage.answers.deadline() == 12.0 + AnswerSettings().silence_wait_s
 
 
+def test_one_who_goes_on_is_not_answered_yet() -> None:
+    stage = Stage()
+    stage.user.starts(10.0, told=True)
+    stage.user.stops(12.0, answered=True, told=True)
+    stage.user.starts(12.5)
+    assert stage.floor() is Floor.USER and stage.answers.owed and stage.answers.deadline() is None
+
+
+def test_captions_of_an_answer_wait_for_his_last_words_and_not_while_he_goes_on() -> None:
+    stage = Stage()
+    stage.hears("tell me", 11.0, final=True)
+    stage.scribe.agent.add(1, "r", "noon", final=True, written=True)
+    stage.user.starts(12.0, told=True)
+    stage.user.stops(13.0, answered=True, told=True)
+    assert stage.scribe.deadline(sounding=True) == pytest.approx(13.6)
+    stage.user.starts(13.1)
+    stage.scribe.release(13.2, stage.commands)
+    assert [command.caption.text for command in stage.commands if isinstance(command, ShowCaption)] == [
+        "tell me",
+        "noon",
+    ]
+
+
 def test_whoever_asks_for_no_answers_is_owed_none() -> None:
     stage = Stage()
     stage.user.starts(10.0, told=True)
@@ -76,7 +99,7 @@ def test_words_are_put_into_the_turn_that_was_told_however_late_they_come() -> N
 def test_where_the_provider_tells_no_turns_words_begin_one_and_the_reply_ends_it() -> None:
     stage = Stage()
     stage.hears("what time", 10.0)
-    assert stage.floor() is Floor.USER and stage.turns.inferred
+    assert stage.floor() is Floor.USER and stage.turns.inferred and stage.answers.owed
     stage.hears("what time is it", 11.0)
     stage.user.reply_began(11.5, answered=True)
     assert stage.floor() is Floor.NOBODY and stage.answers.deadline() is not None
@@ -95,6 +118,14 @@ def test_a_turn_that_was_told_is_not_ended_by_its_words_or_by_a_reply() -> None:
     stage.user.reply_began(11.1, answered=True)
     stage.user.ends_if_inferred(11.2, answered=True)
     assert stage.floor() is Floor.USER
+
+
+def test_words_of_a_turn_that_was_told_and_is_over_begin_no_other_before_the_answer() -> None:
+    stage = Stage()
+    stage.user.starts(10.0, told=True)
+    stage.user.stops(12.0, answered=True, told=True)
+    stage.hears("what time is it", 12.4)
+    assert stage.floor() is Floor.NOBODY
 
 
 @pytest.mark.parametrize("state", ["made", "heard"])

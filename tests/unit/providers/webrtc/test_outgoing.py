@@ -70,6 +70,18 @@ def test_what_does_not_fit_goes_oldest_first() -> None:
     assert speech.waiting_ms == 0 and speech.next_frame() == QUIET
 
 
+def test_what_is_left_of_a_piece_that_did_not_fit_begins_with_a_whole_sample() -> None:
+    speech = OutgoingSpeech(24_000, 20)
+    speech.push(b"\x01\x02" * 480)
+    speech.push(b"\x01")
+    assert speech.next_frame() == QUIET, "one sample less than a packet waits for its rest"
+    assert speech.next_frame() == b"\x01\x02" * 479 + b"\x01\0"
+
+
+def test_the_first_numbers_are_far_from_their_end() -> None:
+    assert all(OutgoingSpeech(24_000, 20).sequence < 1 << 15 for _ in range(50))
+
+
 def test_a_piece_shorter_than_a_packet_waits_once_for_its_rest() -> None:
     speech = OutgoingSpeech(24_000, 2_000)
     speech.push(b"\x01\0" * 100)
@@ -132,6 +144,13 @@ def test_packets_are_marked_as_the_other_side_wants_them() -> None:
     levels = [packet[16:18] for packet in stage.sent]
     assert levels == [bytes([3 << 4, 0]), bytes([3 << 4, 127])]
     assert all(packet[18:24] == bytes([5 << 4 | 4]) + b"voice" for packet in stage.sent)
+
+
+def test_a_name_that_fits_no_packet_is_left_out() -> None:
+    stage = Stage()
+    stage.speech.agreed(described((sdp.AUDIO_LEVEL, 3), (sdp.MID, 5), mid="a" * 17))
+    stage.packets(1)
+    assert stage.sent[0][16:20] == bytes([3 << 4, 127, 0, 0])
 
 
 def test_nothing_is_added_to_packets_for_a_side_that_wants_nothing() -> None:
