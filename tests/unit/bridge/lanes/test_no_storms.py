@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.sessions.rollover import RolloverSettings
 from providers.contract import GoAway, SessionStart
-from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused
+from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused, ResumeTooSoon
 from providers.health import HealthSettings
 from providers.retry import RetryPolicy
-from tests.fakes.fake_time import in_fake_time
+from tests.fakes.fake_time import FakeTimeLoop, in_fake_time
 from tests.fakes.hand_model import HandModel, HandSession, HandStandby
 from tests.fakes.kept_call import GONE, PATIENT, RESUMES, hands_out, kept_call
 
@@ -203,3 +205,62 @@ async def test_a_session_that_serves_in_between_makes_the_next_early_end_a_first
             await asyncio.sleep(0.5)
             assert at_work.sessions.board.leader == number + 1, "at once"
             await asyncio.sleep(15)
+
+
+# ------------------------------------------------------------------------------------------------------ all of it mixed
+
+OUTCOMES = {
+    "well": None,
+    "gone": GONE,
+    "busy": BUSY,
+    "setup": ProviderRejected("setup"),
+    "handle": ResumeRefused("old"),
+    "early": ResumeTooSoon("open"),
+}
+MOST_OF_ALL = 20
+"""In any ten seconds: after each loss two attempts are made at once, and so they are at the first early end."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), max_size=60),
+    events=st.lists(
+        st.tuples(st.sampled_from(["go away", "handle", "busy", "quiet", "word", "standby ends"]), st.floats(0.0, 3.0)),
+        max_size=60,
+    ),
+    last=st.sampled_from(["well", "gone", "busy"]),
+)
+def test_whatever_fails_in_whatever_order_nobody_is_stormed(
+    outcomes: list[str], events: list[tuple[str, float]], last: str
+) -> None:
+    script = list(outcomes)
+
+    def fails(model: Counted, what: str) -> ProviderError | None:
+        return OUTCOMES[script.pop(0) if script else last]
+
+    async def live() -> None:
+        model = Counted(fails)
+        async with kept_call(model, retry=RetryPolicy(give_up_after_s=600), rollover=RolloverSettings()) as at_work:
+            await asyncio.sleep(15)
+            for number, (what, seconds) in enumerate(events):
+                leader = at_work.sessions.board.leader
+                session = next((one for one in model.sessions if one.number == leader), None)
+                match what:
+                    case "go away" if session is not None:
+                        session.emit(GoAway(session.number, seconds * 20))
+                    case "handle" if session is not None:
+                        hands_out(session, f"handle {number}")
+                    case "busy" | "quiet":
+                        at_work.fast.quiet = what == "quiet"
+                    case "word":
+                        at_work.memory.version += 1
+                    case "standby ends":
+                        for standby in model.standbys:
+                            standby.alive = False
+                await asyncio.sleep(seconds)
+            await asyncio.sleep(20)
+            assert at_work.ended == [] or isinstance(at_work.ended[0], ProviderRejected | ResumeRefused)
+        assert model.most_in_ten_seconds <= MOST_OF_ALL
+
+    with asyncio.Runner(loop_factory=FakeTimeLoop, debug=False) as runner:
+        runner.run(live())
