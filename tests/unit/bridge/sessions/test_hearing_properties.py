@@ -149,13 +149,13 @@ class Line:
 
 
 def happenings(*more: Callable[[Line, int], None]) -> st.SearchStrategy[list[tuple[Callable[[Line, int], None], int]]]:
-    counted = st.tuples(st.sampled_from((Line.speech, Line.recording)), st.integers(1, 120))
+    counted = st.tuples(st.sampled_from((*[Line.speech] * 4, Line.recording)), st.integers(1, 120))
     others = (
-        Line.hands_over, Line.loses, Line.rewinds, Line.catches_up, Line.stalls, Line.begins_reply,
-        Line.completes_reply, *more,
+        Line.loses, Line.rewinds, Line.stalls, Line.begins_reply, Line.completes_reply,
+        *[Line.hands_over, Line.catches_up] * 3, *more, *more, *more,
     )  # fmt: skip
     return st.lists(
-        st.one_of(counted, st.tuples(st.sampled_from(others), st.integers(0, 30))), min_size=10, max_size=40
+        st.one_of(counted, st.tuples(st.sampled_from(others), st.integers(0, 30))), min_size=15, max_size=50
     )
 
 
@@ -198,13 +198,26 @@ def test_leaders_hear_each_frame_once_and_in_order_and_what_is_lost_is_counted(
 
 
 SLOW_LISTENER = [
-    (Line.hands_over, 0), (Line.somebody_listens_in, 0), (Line.stalls, 1), (Line.recording, 60), (Line.catches_up, 9),
-    (Line.speech, 120), (Line.speech, 120), (Line.stalls, 1), (Line.catches_up, 20),
+    (Line.hands_over, 0), (Line.somebody_listens_in, 0), (Line.speech, 5), (Line.stalls, 1), (Line.recording, 60),
+    (Line.catches_up, 9), (Line.speech, 120), (Line.speech, 120), (Line.stalls, 1), (Line.catches_up, 20),
+]  # fmt: skip
+
+WAS_THERE = [
+    (Line.hands_over, 0), (Line.somebody_listens_in, 0), (Line.speech, 10), (Line.loses, 0), (Line.speech, 10),
+    (Line.promotes, 0), (Line.catches_up, 5), (Line.speech, 5),
+]  # fmt: skip
+HEARD_AGAIN = [(Line.hands_over, 0), (Line.speech, 10), (Line.rewinds, 3), (Line.hands_over, 0), (Line.catches_up, 5)]
+CAME_LATER = [
+    (Line.hands_over, 0), (Line.stalls, 0), (Line.recording, 30), (Line.somebody_listens_in, 0), (Line.speech, 10),
+    (Line.promotes, 0), (Line.catches_up, 5), (Line.speech, 5),
 ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example(SLOW_LISTENER)
+@example(WAS_THERE)
+@example(CAME_LATER)
+@example([*HEARD_AGAIN, *WAS_THERE[1:]])
 @given(happenings(Line.somebody_listens_in, Line.promotes))
 def test_whoever_hears_beside_the_leader_hears_without_a_gap_and_goes_on_there_when_it_leads(
     happens: list[tuple[Callable[[Line, int], None], int]],

@@ -26,6 +26,7 @@ class Planner(RuleBasedStateMachine):
         self.begins()
         self.scene = Scene(quiet=True)
         self.pause_s: float | None = None
+        self.will_be_spoiled = False
 
     def begins(self) -> None:
         """A new session leads."""
@@ -73,9 +74,16 @@ class Planner(RuleBasedStateMachine):
     @precondition(lambda self: self.prepared)
     @rule()
     def somebody_speaks_while_the_successor_is_set_up(self) -> None:
+        self.is_spoiled()
+
+    def is_spoiled(self) -> None:
         self.rollover.spoiled(self.now)
         self.prepared, self.not_before, self.prepare_at = False, self.now + 1.0, self.now
         self.quiet_since = None
+
+    @rule()
+    def somebody_will_speak_while_the_next_successor_is_set_up(self) -> None:
+        self.will_be_spoiled = True
 
     @rule(pause_s=st.none() | st.floats(0.1, 20))
     def successors_can_be_set_up_or_not(self, pause_s: float | None) -> None:
@@ -123,7 +131,11 @@ class Planner(RuleBasedStateMachine):
                     "somebody spoke just now"
                 )
                 assert self.waits_since is None or now - self.waits_since >= 4.0 - EDGE_S, "an answer is waited for"
-                self.is_tried()
+                if self.will_be_spoiled:
+                    self.will_be_spoiled = False
+                    self.is_spoiled()
+                else:
+                    self.is_tried()
 
     def is_tried(self) -> None:
         if self.pause_s is None:
