@@ -35,11 +35,11 @@ class Picky(HandModel):
         self.dead_handles: set[str] = set()
 
     async def connect(self, start: SessionStart | None = None) -> HandSession:
+        if start is not None and start.resume and not self.capabilities.overlapping_resume:
+            assert not any(one.state is SessionState.READY for one in self.sessions), "an old session is still open"
         await asyncio.sleep(SETUP_S)
         if start is not None and start.resume:
             assert start.resume not in self.dead_handles, "a refused handle is not offered again"
-            if not self.capabilities.overlapping_resume:
-                assert not any(one.state is SessionState.READY for one in self.sessions), "an old session is still open"
             if self.refuse_handles:
                 problem = self.refuse_handles.pop(0)
                 if isinstance(problem, ResumeRefused):
@@ -81,8 +81,11 @@ async def live(events: list[Event], capabilities: Capabilities, idle_s: float | 
             model.refuse.clear()
             model.refuse_handles.clear()
         call.fast.quiet = True
+        call.fast.silent_at = asyncio.get_running_loop().time()
         call.keeper.wake()
-        await asyncio.sleep(50)
+        await asyncio.sleep(20)
+        assert call.sessions.board.leader is not None, "somebody is woken"
+        await asyncio.sleep(30)
         check(call, models)
         if call.sessions.board.leader is not None:
             assert call.keeper._rollover.pending is None, "whatever was due has been done"
@@ -188,6 +191,7 @@ def check(call: KeptCall, models: list[Picky]) -> None:
 @example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], CAPABILITIES, None)
 @example([("gone", 0.0), ("death", 0.0), ("swap", 4.0), ("voice", 4.0), ("wait", 15.0)], CAPABILITIES, None)
 @example([("go away", 10.0), ("update", 4.0), ("swap", 4.0), ("wait", 15.0)], CAPABILITIES, None)
+@example([("wait", 20.0), ("wait", 20.0)], CAPABILITIES, 30.0)
 @example([("busy", 0.0), ("go away", 5.0), ("wait", 15.0)], CAPABILITIES, 30.0)
 @given(EVENTS, st.sampled_from([CAPABILITIES, RESUMES, OVERLAPS]), st.sampled_from([None, 30.0]))
 def test_one_leads_at_most_and_somebody_in_the_end(

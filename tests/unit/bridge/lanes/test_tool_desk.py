@@ -341,6 +341,14 @@ def test_the_dead_session_cannot_take_back_what_its_successor_adopted(desk: Desk
     assert desk.real.cancelled(2, ["c9"]) == [StopCall(ticket)]
 
 
+def test_a_session_takes_back_its_own_calls_only_though_another_one_uses_the_same_ids(desk: Desk) -> None:
+    ticket = desk.runs("c1")
+    desk.leads(2)
+    desk.call("c1", session=2)
+    assert desk.real.cancelled(1, ["c1"]) == []
+    assert desk.real.cancelled(2, ["c1"]) == [StopCall(ticket)]
+
+
 def test_an_answer_cannot_be_taken_back(desk: Desk) -> None:
     desk.returns(desk.runs("c1"))
     assert desk.real.cancelled(1, ["c1"]) == []
@@ -392,6 +400,7 @@ def test_a_long_call_leaves_nothing_behind(desk: Desk) -> None:
         desk.real.settled(1)
     assert desk.real.open == 0
     assert desk.real.deadline(desk.now) is None
+    assert len(desk.real._keys) <= 1024
 
 
 # ------------------------------------------------------------------------------------------------ any interleaving
