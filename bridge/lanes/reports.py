@@ -18,8 +18,8 @@ _QUIET_S = 60.0
 _KINDS = 64
 _LONGEST_CODE = 80
 _LONGEST_MESSAGE = 200
-_QUOTED_WORDS = re.compile(r"(?<!\w)(['\"])(?:(?!\1).)*\s(?:(?!\1).)*\1(?!\w)", re.DOTALL)
-"""A provider may quote what it refuses. Ids, fields and codes hold no space; what somebody said does."""
+_QUOTED = re.compile(r"(?<!\w)(['\"])((?:(?!\1(?!\w)).)*)(\1|\Z)", re.DOTALL)
+"""Up to a quotation mark that ends a word (an apostrophe does not), or to the end of a text that was cut."""
 
 
 class ReportStats(msgspec.Struct):
@@ -62,5 +62,11 @@ class Reports:
             self._name, report.session, code,
             f" setting={setting}" if setting else "",
             f" untold_since_the_last={untold}" if untold else "",
-            _QUOTED_WORDS.sub(r"\1...\1", report.message)[:_LONGEST_MESSAGE],
+            _QUOTED.sub(_without_words, report.message)[:_LONGEST_MESSAGE],
         )  # fmt: skip
+
+
+def _without_words(quoted: re.Match[str]) -> str:
+    """A provider may quote what it refuses. Ids, fields and codes hold no space; what somebody said does."""
+    mark, text, end = quoted.groups()
+    return f"{mark}...{end}" if any(letter.isspace() for letter in text) else quoted[0]
