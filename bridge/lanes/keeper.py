@@ -155,6 +155,7 @@ class SessionKeeper:
         From now on it is this session's model that is asked for another one when the lead is lost.
         """
         self.sessions.must_be_open(number)
+        self.wake()
         # The handle leads to the session that led before: the wrong one to bring back, perhaps even of another model.
         self._give_lead(number, Thread(), resumed=number == self.sessions.board.leader)
 

@@ -279,6 +279,18 @@ async def test_a_silent_call_closes_its_session_and_the_next_word_opens_it_again
         assert at_work.keeper.stats.idle_closed == at_work.keeper.stats.idle_woken == 1
 
 
+@in_fake_time
+async def test_a_call_that_sleeps_is_awake_when_the_application_gives_the_lead_to_a_session() -> None:
+    async with kept_call(idle_s=1.0) as at_work:
+        await at_work.leads(1)
+        await until(lambda: at_work.fast.dozes and at_work.sessions.board.leader is None)
+        at_work.keeper.lead(await at_work.keeper.open_session())
+        assert at_work.fast.dozes is False and at_work.keeper.stats.idle_woken == 1
+        at_work.fast.silent_at = asyncio.get_running_loop().time()
+        at_work.model.session.dies(GONE)
+        await at_work.leads(3)
+
+
 async def test_a_successor_that_dies_before_it_is_told_what_it_missed_is_replaced_as_any_other() -> None:
     model = HandModel(RESUMES)
     async with kept_call(model) as at_work:
