@@ -134,7 +134,8 @@ class LeaderSearch:
         """Try as long as the retry policy allows, each model of the list in turn: resume if there is a handle, else
         start fresh with what was said. None: somebody leads, or the call ends. That bounds attempts and waits together.
 
-        Args: standby is a connection that waits, to the model `of`.
+        Args: standby is a connection that waits, to the model `of`. Without one, `of` is asked first, whatever is
+            wished for.
         Raises: the last error when every model has been given up.
         """
         self._begin()
@@ -151,8 +152,9 @@ class LeaderSearch:
             model = self.model
             if standby is not None and model is not of:  # another one is wished for by now
                 await standby.close()
-                standby = None
+                standby = of = None
                 continue
+            model = of or model
             wish = self._wishes.of(model)
             by_handle = model is self._succession.model and bool(self._lead.handle.value)
             by_handle = by_handle and model.capabilities.resumption
@@ -161,7 +163,9 @@ class LeaderSearch:
             except ResumeRefused as problem:
                 if by_handle:
                     self._lead.handle_refused()
-                elif not self._drops(wish, model, problem):
+                    standby = None
+                    continue
+                if not self._drops(wish, model, problem):
                     self._to_next_model(problem)  # of a fresh session there is nothing to refuse
             except ProviderError as problem:
                 if self._lead.is_held():
@@ -174,11 +178,11 @@ class LeaderSearch:
                     return None
                 if model is not self._succession.model and model is not self._wishes.model:
                     await self._sessions.close(number)  # nobody wishes for it any more
-                    standby = None
+                    standby = of = None
                     continue
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
-            standby = None
+            standby = of = None
         return None
 
     def _drop_what_fails(self) -> None:

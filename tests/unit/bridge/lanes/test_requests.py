@@ -16,13 +16,14 @@ from providers.contract import (
 from providers.errors import (
     ProviderError,
     ProviderRejected,
+    ResumeRefused,
     SessionEnded,
     SettingRefused,
 )
 from providers.retry import RetryPolicy
 from tests.fakes.fake_time import in_fake_time
 from tests.fakes.hand_model import CAPABILITIES, HandModel, HandSession, HandStandby
-from tests.fakes.kept_call import GONE, hands_out, kept_call, until
+from tests.fakes.kept_call import GONE, RESUMES, hands_out, kept_call, until
 from tests.fakes.lanes import SAID
 
 OTHER = msgspec.structs.replace(CAPABILITIES, model="hand-2")
@@ -268,6 +269,41 @@ async def test_at_the_last_moment_the_model_of_the_call_goes_on_if_the_one_wishe
         at_work.fast.quiet = True
         await asyncio.wait_for(swapped, 30)
         assert at_work.keeper.model is other and at_work.keeper.stats.longest_leaderless_ms == 0
+
+
+class NeverDialled(HandModel):
+    """Its connections are not there in time."""
+
+    async def stand_by(self) -> HandStandby:
+        await asyncio.sleep(10.0)
+        return await super().stand_by()
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        await asyncio.sleep(10.0)
+        return await super().connect(start)
+
+
+@in_fake_time
+@pytest.mark.parametrize("refused", [False, True])
+async def test_at_the_last_moment_the_model_of_the_call_is_had_before_the_one_wished_for_is_asked(
+    refused: bool,
+) -> None:
+    other = NeverDialled(OTHER)
+    async with kept_call(HandModel(RESUMES)) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.model.refuse = [ResumeRefused("old")] if refused else []
+        at_work.fast.quiet = False
+        swapped = group.create_task(at_work.keeper.swap(other), name="swap")
+        await asyncio.sleep(0)
+        at_work.model.session.emit(GoAway(1, 3.0))
+        await at_work.leads(3 if refused else 2)
+        assert at_work.keeper.model is at_work.model and at_work.keeper.stats.resumes_refused == refused
+        assert at_work.model.session.start.resume == ("" if refused else "h1")
+        assert at_work.keeper.stats.longest_leaderless_ms < 10 and not swapped.done()
+        at_work.fast.quiet = True
+        await asyncio.wait_for(swapped, 30)
+        assert at_work.keeper.model is other
 
 
 async def test_a_swap_is_made_though_the_leader_was_refused_for_good() -> None:
