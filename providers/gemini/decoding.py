@@ -174,11 +174,11 @@ class Decoder:
         except ValueError:
             events.append(self._warning("malformed_message", "speech that is no base64"))
             return
-        if not audio:
-            return
         if len(audio) % 2:
             events.append(self._warning("malformed_message", "speech with half a sample"))
             audio = audio[:-1]
+        if not audio:
+            return
         replies = self.replies
         if interrupted:
             reply = replies.for_stale_speech(events)

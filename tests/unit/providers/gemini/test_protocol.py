@@ -585,6 +585,11 @@ def test_what_a_user_typed_is_in_no_error() -> None:
     assert "card" not in str(refused.value)
 
 
+def test_half_a_sample_is_no_speech() -> None:
+    (warning,) = feed(opened(), speech(b"\x01"))
+    assert isinstance(warning, WarningReported)
+
+
 def test_oddities_of_a_server_are_warned_of_within_bounds() -> None:
     core = opened()
     told = [event for number in range(200) for event in feed(core, {f"{number}{'x' * 500}": 1})]
