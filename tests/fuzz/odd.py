@@ -29,7 +29,18 @@ _TEXTS: tuple[str, ...] = (
     *("0x" + "f" * 5000, "[" * 5000),
     *("s", "0s", "50s", "-5s", "1e308s", "nans", "9" * 30, "9" * 4999, "١٢", "AAAA", "AAA", "A", "====", "%%%", "-_-_"),
     *("\x00", "\ud800", "\U0001f600", "é" * 50, "x" * 5000, "audio/pcm;rate=24000", "audio/pcm;rate=99999999999999"),
-    *("$", "$.a", "$.a[0]", "$.a[9999]", "$.a[-1]", "$['a']['b']", "$" + "[9999]" * 50, "completed", "cancelled"),
+    *(
+        "$",
+        "$.a",
+        "$.a[0]",
+        "$.a[9999]",
+        "$.a[-1]",
+        "$['a']['b']",
+        "$" + "[9999]" * 50,
+        "$" + ".a" * 2000,
+        "completed",
+        "cancelled",
+    ),
 )
 _LITERAL_NAMES = (_DIGITS, _FAR, _NAN, _DEEP)
 
@@ -102,6 +113,16 @@ class Odd:
                 holder[key] = [holder[key]] * self.rng.choice((1, 2, 20))
         return root[0]
 
+    @staticmethod
+    def everywhere(message: Any) -> Iterator[Any]:
+        """The message with each of the odd values in each of its places, one after the other: the same object."""
+        for holder, key in list(_places(message)):
+            right = holder[key]
+            for odd in (None, True, False, [], {}, [None], [{}], *_NUMBERS, *_TEXTS, *_LITERAL_NAMES):
+                holder[key] = odd
+                yield message
+            holder[key] = right
+
     def holding(self, table: Any, thing: Any) -> Any:
         """A copy of this table that holds `thing` somewhere: in the place of something, or under a name of its own."""
         table = copy.deepcopy(table)
@@ -114,11 +135,15 @@ class Odd:
 
     # ------------------------------------------------------------------------------------------------------- frames
 
+    @staticmethod
+    def whole(value: Any) -> bytes:
+        """A message on the wire as it should be."""
+        return _with_literals(json.dumps(value)).encode()
+
     def frame(self, value: Any) -> str | bytes:
         """A message on the wire: as text or binary, now and then cut, doubled or with bytes turned over."""
         text = json.dumps(value, ensure_ascii=self.chance(0.5), separators=(",", ":") if self.chance(0.7) else None)
-        for name, literal in _LITERALS.items():
-            text = text.replace(name, literal)
+        text = _with_literals(text)
         data = bytearray(text.encode("utf-8", "surrogatepass"))
         kind = self.rng.random()
         if kind < 0.2 and text.isprintable():
@@ -134,6 +159,12 @@ class Odd:
         elif kind < 0.48:
             data *= 2
         return bytes(data)
+
+
+def _with_literals(text: str) -> str:
+    for name, literal in _LITERALS.items():
+        text = text.replace(name, literal)
+    return text
 
 
 def _places(holder: Any) -> Iterator[tuple[Any, Any]]:

@@ -13,7 +13,16 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from providers.contract import Closed, RateLimits, ReplyStarted, SessionEvent, SessionStart, SpeechChunk, ToolCall
+from providers.contract import (
+    Closed,
+    GoAway,
+    RateLimits,
+    ReplyStarted,
+    SessionEvent,
+    SessionStart,
+    SpeechChunk,
+    ToolCall,
+)
 from providers.driver import ProtocolCore
 from providers.errors import NeedsNewSession, ProviderError, SettingRefused
 from providers.gemini.endpoint import endpoint
@@ -67,6 +76,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "1.5s"}},
         {"voiceActivityDetectionSignal": {"vadSignalType": "VAD_SIGNAL_TYPE_EOS"}},
         {"goAway": {"timeLeft": "50s"}},
+        {"toolCall": {"functionCalls": [{"id": "g", "name": "clock", "partialArgs": [], "willContinue": True}]}},
         {"news @": {}},
         {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"mimeType": "smell/@", "data": "AAAA"}}]}}},
         {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no"}},
@@ -117,6 +127,7 @@ class Session:
         self.now = 100.0
         self.calls = [("", ""), ("unknown", "weather")]
         self.replies = ["unknown"]
+        self.is_over = False
         self._odd = odd
         core.start(self.now)
         self.look([])
@@ -133,13 +144,17 @@ class Session:
             assert isinstance(event, EVENTS) and event.session == 1
             assert all(math.isfinite(number) for number in figures(event))
             if isinstance(event, ToolCall):
+                assert len(json.dumps(event.arguments)) < 50_000, "a short message asks for so much"
                 self.calls.append((event.call_id, event.name))
             elif isinstance(event, ReplyStarted | SpeechChunk):
                 self.replies.append(event.reply_id)
                 if isinstance(event, SpeechChunk):
                     assert event.audio and len(event.audio) % 2 == 0, "whole samples"
+            elif isinstance(event, GoAway):
+                assert event.time_left_s >= 0
             elif isinstance(event, Closed):
                 assert isinstance(event.error, ProviderError)
+                self.is_over = True
         for message in self.core.outgoing():
             assert isinstance(json.loads(message.decode("utf-8")), dict)
         due = self.core.deadline()
@@ -185,6 +200,13 @@ class Session:
         self.now = until
 
 
+def ready_session(provider: str, odd: Odd) -> Session:
+    session = Session(MAKE[provider](odd), odd)
+    for message in READY[provider]:
+        session.receives(json.dumps(message))
+    return session
+
+
 @pytest.mark.parametrize("provider", ["gemini", "openai"])
 def test_whatever_a_service_sends_becomes_typed_events(provider: str) -> None:
     messages = known(provider)
@@ -211,14 +233,22 @@ def test_whatever_a_service_sends_becomes_typed_events(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ["gemini", "openai"])
+def test_an_odd_value_in_any_place_of_a_message_becomes_typed_events(provider: str) -> None:
+    with Odd(f"{provider} everywhere", 0) as odd:
+        for message in known(provider):
+            session = ready_session(provider, odd)
+            for odd_one in odd.everywhere(message):
+                session = ready_session(provider, odd) if session.is_over else session
+                session.receives(odd.whole(odd_one))
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openai"])
 def test_true_conversations_in_any_order_and_any_number_become_typed_events(provider: str) -> None:
     """Frames as the service writes them, so that the mind gets further than with broken ones."""
     messages = known(provider)
     for seed in seeds(100):
         with Odd(f"{provider} in order", seed) as odd:
-            session = Session(MAKE[provider](odd), odd)
-            for message in READY[provider]:
-                session.receives(json.dumps(message))
+            session = ready_session(provider, odd)
             at = odd.rng.randrange(len(messages))
             for _ in range(80):
                 at = at + 1 if odd.chance(0.7) else odd.rng.randrange(len(messages))
@@ -245,9 +275,7 @@ def test_a_service_that_never_stops_cannot_fill_the_memory(provider: str, fresh:
                 continue
             if fresh != "nothing" and renamed(message, "1", fresh) == message:
                 continue
-            session = Session(MAKE[provider](odd), odd)
-            for opening in READY[provider]:
-                session.receives(json.dumps(opening))
+            session = ready_session(provider, odd)
             if kept_of_each(session.core, message, fresh, 0, 100) > MOST_KEPT_BYTES:
                 # Not full yet, perhaps.
                 assert kept_of_each(session.core, message, fresh, 200, 1300) < MOST_KEPT_BYTES, message
