@@ -126,7 +126,7 @@ def befall(
         case "death" if session is not None:
             session.dies(GONE)
         case "handle" | "half a handle" if session is not None:
-            hands_out(session, f"handle {number}", mid_turn=what != "handle")
+            hands_out(session, f"{session.number} {number}", mid_turn=what != "handle")
         case "busy" | "quiet":
             call.fast.quiet = what == "quiet"
         case "swap":
@@ -176,6 +176,16 @@ def check(call: KeptCall, models: list[Picky]) -> None:
         assert leader in call.fast.feeds
     led = call.fast.led
     assert len(set(led)) == len(led) and led == sorted(led), "nobody comes back, and each leads once"
+    for model in models:
+        of_model = {one.number: one for one in model.sessions}
+        for one in model.sessions:
+            if one.start.resume:
+                issuer = int(one.start.resume.split()[0])
+                assert issuer in of_model, "a handle is for the model that gave it"
+                between = [number for number in led if issuer < number < one.number]
+                assert all(number in of_model and of_model[number].start.resume for number in between), (
+                    "it knows nothing of the sessions since"
+                )
     if call.keeper.model.capabilities.resumption and not call.keeper.model.capabilities.overlapping_resume:
         ready = [one for model in models for one in model.sessions if one.state is SessionState.READY]
         resumed = [one for one in ready if one.start.resume]
@@ -188,6 +198,8 @@ def check(call: KeptCall, models: list[Picky]) -> None:
 @example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], RESUMES, None)
 @example([("handle", 4.0), ("refused", 0.0), ("go away", 10.0), ("wait", 15.0)], OVERLAPS, None)
 @example([("handle", 4.0), ("too soon", 0.0), ("go away", 10.0), ("wait", 15.0)], RESUMES, None)
+@example([("handle", 4.0), ("swap", 0.0), ("death", 4.0), ("wait", 15.0)], RESUMES, None)
+@example([("handle", 4.0), ("swap", 4.0), ("wait", 5.0), ("death", 4.0), ("wait", 15.0)], RESUMES, None)
 @example([("go away", 10.0), ("word", 4.0), ("wait", 15.0)], CAPABILITIES, None)
 @example([("gone", 0.0), ("death", 0.0), ("swap", 4.0), ("voice", 4.0), ("wait", 15.0)], CAPABILITIES, None)
 @example([("go away", 10.0), ("update", 4.0), ("swap", 4.0), ("wait", 15.0)], CAPABILITIES, None)
