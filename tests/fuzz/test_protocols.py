@@ -80,7 +80,13 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"news @": {}},
         {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"mimeType": "smell/@", "data": "AAAA"}}]}}},
         {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no"}},
-        {"toolCall": {"functionCalls": [{"partialArgs": [{"jsonPath": "$.a[0].b", "stringValue": "x"}], "id": "c"}]}},
+        {
+            "toolCall": {
+                "functionCalls": [
+                    {"id": "c", "name": "clock", "partialArgs": [{"jsonPath": "$.a", "stringValue": "x"}]}
+                ]
+            }
+        },
     ],
     "openai": [
         {"type": "session.created", "session": {"id": "s"}},
@@ -238,7 +244,8 @@ def test_an_odd_value_in_any_place_of_a_message_becomes_typed_events(provider: s
         for message in known(provider):
             session = ready_session(provider, odd)
             for odd_one in odd.everywhere(message):
-                session = ready_session(provider, odd) if session.is_over else session
+                if session.is_over or len(session.calls) > 2:  # a call that came twice is not looked at again
+                    session = ready_session(provider, odd)
                 session.receives(odd.whole(odd_one))
 
 
