@@ -262,7 +262,7 @@ class SessionKeeper:
                 if (wait_s := self._understudy.dial(model, self._tasks, again=again)) > 0:
                     self._rollover.not_yet(now, wait_s, at_last=model is self.model)
                     self._requests.failed(self._wishes.of(model), kept_waiting(model, wait_s), wait_s)
-            case Step.CHANGE if self._understudy.is_dialling:
+            case (Step.CHANGE | Step.FORCE) as step if self._understudy.is_dialling and self._can_wait(step):
                 await self._stir(_LOOK_EVERY_S)  # when it is there somebody may speak
             case Step.CHANGE:
                 await self._change(forced=False)
@@ -285,6 +285,11 @@ class SessionKeeper:
             return _LOOK_EVERY_S
         due = [at for at in (self._rollover.deadline(), self._idle_at()) if at is not None]
         return max(_LOOK_EVERY_S, min(due) - now) if due else None
+
+    def _can_wait(self, step: Step) -> bool:
+        """A connection that is being dialled is waited for, unless the leader is about to end."""
+        change = self._rollover.pending
+        return step is Step.CHANGE or change is None or not change.announced
 
     def _scene(self) -> Scene:
         if self._rollover.pending is None or not self._lane.is_quiet():
@@ -336,9 +341,9 @@ class SessionKeeper:
         if forced and standby is None:
             model = self.model  # what is wished for is not at hand: it comes after
         way, by_handle = self._way(model)
-        if way is Way.STANDBY and standby is None and not forced:
+        if way is Way.STANDBY and standby is None and not (forced and change.announced):
             self._rollover.prepared_is_gone(self._now(), self._succession.pause_s(self._rollover.failures))
-            return  # who ends the leader in the quiet must know that another one is to be had
+            return  # who ends a leader that could serve on must know that another one is to be had
         log.info(
             "model session changes call=%s session=%d way=%s by_handle=%s forced=%s: %s",
             self._name, before, way, by_handle, forced, change.reason,

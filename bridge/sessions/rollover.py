@@ -77,7 +77,9 @@ class Change(msgspec.Struct):
 
     reason: str
     deadline: float
-    """The provider ends the session at this time; inf: nobody does."""
+    """The session is not to lead beyond this time; inf: it may."""
+    announced: bool = False
+    """The provider ends it then. Else it serves on until another one can be reached."""
     prepare_at: float = 0.0
     prepared: bool = False
     prepared_at: float = 0.0
@@ -120,11 +122,11 @@ class Rollover:
         self.pending = None
         self._quiet_since = self._owed_since = None
         if ends_at < math.inf:
-            self._want("the provider ends the session", ends_at)
+            self._announced(ends_at)
 
     def go_away(self, now: float, time_left_s: float) -> None:
         """The provider has announced the end of the leading session."""
-        self._want("the provider ends the session", now + max(0.0, time_left_s))
+        self._announced(now + max(0.0, time_left_s))
 
     def want(self, reason: str) -> None:
         """We need another session; it can wait for a good moment."""
@@ -200,7 +202,7 @@ class Rollover:
             change.prepared = True
             change.prepared_at = now
             return Step.PREPARE
-        if now >= self._last_moment(change):
+        if now >= self._last_moment(change) and (change.prepared or change.announced):
             return Step.FORCE
         return Step.CHANGE if good and change.prepared and now >= change.not_before else Step.WAIT
 
@@ -209,13 +211,20 @@ class Rollover:
         change = self.pending
         if change is not None:
             last_moment = self._last_moment(change)
-            return last_moment if change.prepared else min(change.prepare_at, last_moment)
+            if change.prepared:
+                return last_moment
+            return min(change.prepare_at, last_moment) if change.announced else change.prepare_at
         return None if self._cap == math.inf else self._cap - self._settings.before_cap_s
 
     # ----------------------------------------------------------------------------------------------------- inside
 
     def _last_moment(self, change: Change) -> float:
         return max(change.deadline - self._settings.margin_s, change.retry_at)
+
+    def _announced(self, ends_at: float) -> None:
+        self._want("the provider ends the session", ends_at)
+        assert self.pending is not None, "it is wanted now"
+        self.pending.announced = True
 
     def _want(self, reason: str, deadline: float) -> None:
         if self.pending is None:

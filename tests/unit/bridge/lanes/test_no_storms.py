@@ -119,6 +119,48 @@ async def test_a_change_that_cannot_be_made_storms_nobody(
 
 
 @in_fake_time
+@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
+@pytest.mark.parametrize("fails", [all_of_it, the_key])
+async def test_at_a_cap_of_ours_a_session_that_has_a_handle_serves_on_until_another_can_be_reached(
+    fails: Callable[[Counted, str], ProviderError | None], quiet: bool
+) -> None:
+    model = Counted(fails)
+    rollover = RolloverSettings(max_session_s=30.0, before_cap_s=10.0)
+    async with kept_call(model, retry=RetryPolicy(), rollover=rollover) as at_work:
+        await asyncio.sleep(15)
+        hands_out(model.session, "h")
+        at_work.fast.quiet = quiet
+        await asyncio.sleep(90)
+        assert at_work.sessions.board.leader == 1 and at_work.ended == []
+        assert 2 <= len(model.dialled) <= 25 and model.most_in_ten_seconds <= MOST
+        model.fails = lambda _, __: None
+        await asyncio.sleep(75)  # what was refused for good is asked once a minute
+        assert at_work.sessions.board.leader not in (None, 1) and model.sessions[1].start.resume == "h"
+
+
+class SlowToDial(Counted):
+    """It takes its time to be reached."""
+
+    async def stand_by(self) -> HandStandby:
+        await asyncio.sleep(3.0)
+        return await super().stand_by()
+
+
+@in_fake_time
+async def test_at_a_cap_of_ours_a_connection_that_is_being_dialled_is_waited_for() -> None:
+    model = SlowToDial(lambda _, __: None)
+    rollover = RolloverSettings(max_session_s=20.0, before_cap_s=1.0)
+    async with kept_call(model, rollover=rollover) as at_work:
+        await asyncio.sleep(15)
+        hands_out(model.session, "h")
+        at_work.fast.quiet = False
+        await asyncio.sleep(6.5)
+        assert at_work.sessions.board.leader == 1
+        await asyncio.sleep(2.0)
+        assert at_work.sessions.board.leader not in (None, 1) and len(model.dialled) == 2
+
+
+@in_fake_time
 async def test_at_the_real_end_a_stand_in_takes_over() -> None:
     model, other = Counted(all_of_it), HandModel(RESUMES)
     other.name = "other"

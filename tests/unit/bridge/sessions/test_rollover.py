@@ -148,6 +148,15 @@ def test_a_change_that_failed_at_the_last_moment_waits_too() -> None:
     assert [rollover.step(NOISE, 59.4), rollover.step(NOISE, 59.4)] == [Step.PREPARE, Step.FORCE]
 
 
+def test_at_a_cap_that_nobody_announced_the_leader_serves_on_until_another_can_be_reached() -> None:
+    rollover = planner(cap_s=100.0)
+    assert rollover.step(NOISE, 99.0) is Step.PREPARE
+    rollover.prepare_failed(99.0, 2.0)
+    assert rollover.step(NOISE, 100.9) is Step.WAIT and rollover.deadline() == 101.0
+    assert rollover.step(NOISE, 101.0) is Step.PREPARE
+    assert rollover.step(NOISE, 101.0) is Step.FORCE
+
+
 def test_a_connection_that_ends_at_once_is_not_dialled_again_at_once() -> None:
     rollover = announced(10.0, 50.0)
     rollover.prepared_is_gone(10.5, 1.0)

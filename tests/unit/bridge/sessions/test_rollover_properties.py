@@ -44,6 +44,10 @@ class Planner(RuleBasedStateMachine):
         return self.wished or self.deadline < math.inf or self.now >= self.cap - SETTINGS.before_cap_s
 
     @property
+    def announced(self) -> bool:
+        return self.deadline < math.inf
+
+    @property
     def ends_at(self) -> float:
         return min(self.deadline, self.cap if self.now >= self.cap - SETTINGS.before_cap_s else math.inf)
 
@@ -118,12 +122,15 @@ class Planner(RuleBasedStateMachine):
         at_last = now >= max(self.ends_at - SETTINGS.margin_s, self.retry_at)
         match step:
             case Step.WAIT:
-                assert not (self.due and at_last and self.prepared), "the last safe moment has passed"
+                assert not (self.due and at_last and (self.prepared or self.announced)), (
+                    "the last safe moment has passed"
+                )
             case Step.PREPARE:
                 assert self.due and not self.prepared and now >= self.prepare_at
                 self.prepared = True
             case Step.FORCE:
                 assert self.due and at_last, "too early, or too soon after it failed"
+                assert self.prepared or self.announced, "the leader could serve on, and nobody is there in its place"
                 self.is_tried()
             case Step.CHANGE:
                 assert self.due and self.prepared and now >= self.not_before
@@ -156,7 +163,8 @@ class Planner(RuleBasedStateMachine):
         if self.rollover.pending is None:
             assert at is not None and at <= self.cap - SETTINGS.before_cap_s + EDGE_S
         else:
-            assert at is not None and at <= max(self.ends_at - SETTINGS.margin_s, self.retry_at) + EDGE_S
+            asked_at = 0.0 if self.prepared or self.announced else self.prepare_at
+            assert at is not None and at <= max(self.ends_at - SETTINGS.margin_s, self.retry_at, asked_at) + EDGE_S
 
 
 TestPlanner = Planner.TestCase
