@@ -42,6 +42,15 @@ class _Early(msgspec.Struct, frozen=True):
     """There was no patience left for it."""
 
 
+class _Replaced(msgspec.Struct, frozen=True):
+    """A session that had led for too short to have lasted, and was replaced on purpose."""
+
+    leader: int
+    """`Lead.given` while it led."""
+    begun: float | None
+    """Since when it had served, with those before it that were replaced like this. None: its end was announced."""
+
+
 class Found(msgspec.Struct, frozen=True):
     """A session that is open and may be given the lead."""
 
@@ -70,6 +79,8 @@ class LeaderSearch:
         self._stats = stats
         self._early: _Early | None = None
         """The newest."""
+        self._replaced: _Replaced | None = None
+        """The newest, unless something has failed since."""
         self._refusal: ProviderError | None = None
         """Why the attempt before this one failed, of the same search."""
 
@@ -80,9 +91,12 @@ class LeaderSearch:
 
     def replaces(self) -> None:
         """The session that leads is about to be replaced on purpose. If it has lasted, earlier trouble is over: the
-        next failure is a first one."""
+        next failure is a first one. Else its time counts for its successor, unless its early end was announced."""
         if self._has_lasted():
             self._succession.backoff.succeeded()
+        else:
+            early = self._early is not None and self._early.leader == self._lead.given
+            self._replaced = _Replaced(self._lead.given, None if early else self._begun())
 
     def announced(self) -> float:
         """The provider has announced the end of the session that leads. Seconds for which it may not be replaced.
@@ -111,7 +125,9 @@ class LeaderSearch:
             self._succession.health_of(self._succession.model).failed(cause, self._now())
             self._to_next_model(cause)
             return
-        if self._has_lasted():
+        lasted = self._has_lasted()
+        self._replaced = None
+        if lasted:
             self._succession.backoff.succeeded()
             return
         if early is not None and early.leader == self._lead.given:  # it is counted
@@ -219,15 +235,16 @@ class LeaderSearch:
 
     def _attempt_until(self, model: SpeechModel) -> float:
         """When an attempt that begins now is broken off; inf: it has all the time that connecting and setup may take,
-        as the first one after a loss has, which may be the only one."""
-        if model is not self._succession.model:
+        as the first one after a loss or a planned end has, which may be the only one."""
+        planned = self._replaced is not None and self._replaced.leader == self._lead.given
+        if planned or model is not self._succession.model:
             return math.inf
         now, backoff = self._now(), self._succession.backoff
         at_once = backoff.failures <= 1 and now - backoff.begin(now) < _AT_ONCE_S
         return math.inf if at_once or (backoff.failures == 0 and now >= backoff.until) else backoff.until
 
     async def _wait_or_go_on(self, problem: ProviderError) -> None:
-        self._refusal = problem
+        self._refusal, self._replaced = problem, None
         delay_s = self._succession.backoff.delay_s(problem, self._now())
         if delay_s is None:
             self._to_next_model(problem)
@@ -251,10 +268,16 @@ class LeaderSearch:
         )  # fmt: skip
 
     def _has_lasted(self) -> bool:
-        begun = self._lead.since
+        return self._now() - self._begun() >= _HOLDS_AFTER_S
+
+    def _begun(self) -> float:
+        """What the session that leads, or led last, has lasted for is counted from here."""
         if self._early is not None and self._early.leader == self._lead.given:
-            begun = self._early.until  # that it was not replaced before is no merit of its own
-        return self._now() - begun >= _HOLDS_AFTER_S
+            return self._early.until  # that it was not replaced before is no merit of its own
+        before = self._replaced
+        if before is not None and before.begun is not None and self._lead.given - before.leader <= 1:
+            return before.begun
+        return self._lead.since
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

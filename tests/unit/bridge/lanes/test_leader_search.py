@@ -118,6 +118,63 @@ async def test_trouble_of_long_ago_does_not_count_when_a_call_wakes() -> None:
         assert at_work.ended == []
 
 
+class TakesItsTime(HandModel):
+    """As a service does that is far away."""
+
+    async def connect(self, start: SessionStart | None = None) -> HandSession:
+        await asyncio.sleep(0.3)
+        return await super().connect(start)
+
+
+@in_fake_time
+@pytest.mark.parametrize("handle", [False, True], ids=["overlap", "standby"])
+async def test_a_provider_that_served_all_the_time_has_held_though_its_sessions_were_changed(handle: bool) -> None:
+    model = TakesItsTime(RESUMES)
+    model.refuse = [GONE]
+    async with kept_call(model, retry=RetryPolicy()) as at_work:
+        await at_work.leads(2)
+        for number in range(2, 8):
+            await asyncio.sleep(8)
+            model.session.fixed = ("instructions",)
+            if handle:
+                hands_out(model.session, f"h{number}")
+            await at_work.keeper.update(instructions=f"step {number}")
+        assert at_work.ended == [] and len(model.sessions) == 7
+        model.session.dies(GONE)
+        model.refuse = [GONE]
+        await until(lambda: len(model.sessions) == 8)
+        assert at_work.ended == []
+
+
+@in_fake_time
+@pytest.mark.parametrize("why", ["wish", "announced", "sleep"])
+async def test_a_planned_change_soon_after_long_trouble_is_made_all_the_same(why: str) -> None:
+    model = TakesItsTime(RESUMES)
+    retry = RetryPolicy(base_s=1.0, longest_s=1.0)
+    async with kept_call(model, retry=retry, idle_s=5.0 if why == "sleep" else None) as at_work:
+        began = asyncio.get_running_loop().time()
+        model.refuse = [GONE] * 1000
+        await asyncio.sleep(22)
+        model.refuse = []
+        await until(lambda: at_work.sessions.board.leader)
+        first = model.session
+        hands_out(first, "h")
+        first.fixed = ("instructions",)
+        await asyncio.sleep(began + 26 - asyncio.get_running_loop().time())
+        match why:
+            case "wish":
+                await at_work.keeper.update(instructions="the next step")
+            case "announced":
+                first.emit(GoAway(first.number, 60.0))
+            case "sleep":
+                await asyncio.sleep(6)
+                assert at_work.fast.dozes
+                at_work.fast.silent_at = asyncio.get_running_loop().time() + 3600
+                at_work.keeper.wake()
+        await asyncio.sleep(20)
+        assert at_work.ended == [] and at_work.sessions.board.leader == first.number + 1
+
+
 async def test_a_rejection_in_mid_call_ends_the_call() -> None:
     async with kept_call() as at_work:
         await at_work.leads(1)
