@@ -180,8 +180,11 @@ class Lead:
             known.session.update(**changes)
         except (NeedsNewSession, SessionEnded):
             return lacks
-        except ProviderError as refused:  # whoever asked for it was served by another session, or by none yet
+        except ProviderError as refused:  # who has been granted it was served by another session, or by none yet
             log.warning("a session could not be changed session=%d: %s", number, refused)
+            if any(name in changes for name in self._wishes.overrides.given()):
+                self._wishes.refuse(refused)
+                wanted = self.wanted(known.model)
         known.knows = wanted
         return []
 

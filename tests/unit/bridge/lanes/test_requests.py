@@ -418,6 +418,26 @@ async def test_what_the_session_that_was_being_opened_cannot_be_told_is_known_to
         assert model.asked == 2, "the next one knows it all"
 
 
+async def test_a_change_that_the_session_opened_meanwhile_refuses_is_not_made() -> None:
+    model = Slow()
+    model.may_open.release()
+    refusal = SettingRefused("speech.voice", "Puck", "it has marin")
+    async with kept_call(model) as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        model.session.fixed = ("voice",)
+        model.session.emit(GoAway(1, 50.0))
+        await until(lambda: model.asked == 2)
+        changed = group.create_task(gives_up(at_work.keeper.update(voice="Puck")), name="update")
+        await asyncio.sleep(0)
+        model.opening = lambda session: setattr(session, "refuses_updates", refusal)
+        model.may_open.release()
+        await at_work.leads(2)
+        assert await asyncio.wait_for(changed, 5) is refusal
+        assert at_work.keeper._lead.overrides.of(model.name).voice is None
+        await asyncio.sleep(0.05)
+        assert model.asked == 2 and at_work.sessions.board.leader == 2
+
+
 # --------------------------------------------------------------------------------------------------------------- voices
 
 
