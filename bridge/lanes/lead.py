@@ -111,12 +111,20 @@ class Lead:
         Raises: the provider's own errors; SessionEnded when the call ends meanwhile.
         """
         try:
+            return await self._open_with_a_voice(model, thread, standby, by_handle=by_handle)
+        except ProviderError:
+            if standby is not None:
+                await standby.close()  # which still waits where a setting is refused, or nobody may ask the endpoint
+            raise
+
+    async def _open_with_a_voice(
+        self, model: SpeechModel, thread: Thread, standby: Standby | None, *, by_handle: bool
+    ) -> int:
+        try:
             return await self._open(model, thread, standby, by_handle=by_handle)
         except SettingRefused as refused:
             changed = self.overrides.of(model.name).voice
             if changed is None or refused.value != changed:
-                if standby is not None:
-                    await standby.close()  # which a setting that is refused leaves waiting
                 raise
             # Changed while nobody could say so: no reason to end the call, nor to go over to another model.
             log.warning("a voice was not changed, for the model does not have it: %s", refused)

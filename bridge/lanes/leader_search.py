@@ -199,6 +199,8 @@ class LeaderSearch:
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = of = None
+        if standby is not None:
+            await standby.close()
         return None
 
     def _drop_what_fails(self) -> None:

@@ -22,6 +22,7 @@ from providers.contract import Closed, ResumptionUpdate, ToolSpec
 from providers.errors import (
     NeedsNewSession,
     ProviderError,
+    ProviderRejected,
     ProviderUnavailable,
     ResumeRefused,
     SessionEnded,
@@ -90,6 +91,16 @@ async def test_a_session_begins_with_what_was_said_or_by_its_handle_never_with_b
     starts = [session.start for session in call.model.sessions]
     assert [(start.resume, start.history) for start in starts] == [("", SAID), ("", SAID[:-1]), ("h", ())]
     assert all(start.tools == (WEATHER,) for start in starts)
+
+
+@in_fake_time
+async def test_a_connection_that_waits_is_closed_when_nobody_may_ask_its_endpoint() -> None:
+    call = Call()
+    call.succession.health_of(call.model).failed(ProviderRejected("key", endpoint_wide=True), 1000.0)
+    standby = await call.model.stand_by()
+    with pytest.raises(ProviderUnavailable, match="nobody asks it"):
+        await call.lead.open(call.model, Thread(), standby, by_handle=False)
+    assert standby.closed and not standby.used
 
 
 async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_configured() -> None:

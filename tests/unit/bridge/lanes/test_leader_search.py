@@ -369,6 +369,22 @@ async def test_the_model_that_led_is_the_one_that_is_asked_again() -> None:
         assert len(at_work.model.sessions) == 1
 
 
+@in_fake_time
+async def test_a_connection_that_waits_is_closed_when_the_application_leads_with_a_session_of_its_own() -> None:
+    async with kept_call(HandModel(RESUMES)) as at_work:
+        await at_work.leads(1)
+        own = await at_work.keeper.open_session()
+        first = at_work.model.sessions[0]
+        first.goodbye_s = 0.2
+        hands_out(first, "h")
+        first.emit(GoAway(1, 50.0))
+        await until(lambda: at_work.sessions.board.leader is None)
+        at_work.keeper.lead(own)
+        await asyncio.sleep(1)
+        assert at_work.sessions.board.leader == own and len(at_work.model.standbys) == 1
+        assert at_work.model.standbys[0].closed
+
+
 async def test_a_refused_resume_does_not_end_a_call_that_somebody_else_leads_by_now() -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
