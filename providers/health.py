@@ -174,11 +174,12 @@ class EndpointHealth:
         self._probe_until = None
 
     def _open(self, now: float, for_s: float, error: Exception) -> None:
-        if self.circuit(now) is not Circuit.OPEN:  # else: one of many that failed for the same cause
+        opens, before = self.circuit(now) is not Circuit.OPEN, self._open_until or 0.0
+        self.stats.openings += opens
+        if opens or before < now + for_s / 2:  # else: one of many that failed for the same cause
             log.warning("endpoint is left alone endpoint=%s for_s=%.0f: %s", self._name, for_s, error)
-        self._open_until = max(now + for_s, self._open_until or 0.0)
+        self._open_until = max(now + for_s, before)
         self._probe_until = None
-        self.stats.openings += 1
 
 
 class HealthBook:

@@ -221,11 +221,14 @@ def test_what_keeps_everybody_away_is_told_once_and_so_is_its_end(caplog: pytest
     health = HealthBook(SETTINGS).of("a.example")
     for at in range(SETTINGS.failures_to_open + 5):
         health.failed(AWAY, at / 10)
-    health.failed(NO_KEY, 2.0)
+    for call in range(50):
+        health.failed(NO_KEY, 2.0 + call / 100)
+    assert health.stats.openings == 1
     health.succeeded(70.0)
     health.succeeded(71.0)
     assert [record.getMessage() for record in caplog.records] == [
         "endpoint is left alone endpoint=a.example for_s=5: away",
+        f"endpoint is left alone endpoint=a.example for_s={SETTINGS.rejected_s:.0f}: {NO_KEY}",
         "endpoint is well again endpoint=a.example",
     ]
 
