@@ -137,10 +137,17 @@ class Line:
         self.hearing.turn_complete(f"r{self.replies - back}")
 
     def begins_to_speak(self, _: int) -> None:
-        self.hearing.mark(True)
+        self.marks(True)
 
     def ends_to_speak(self, _: int) -> None:
-        self.hearing.mark(False)
+        self.marks(False)
+
+    def marks(self, speaking: bool) -> None:
+        leader = None if self.leader is None else self.sessions[self.leader]
+        told = [] if leader is None else list(leader.commands)
+        self.hearing.mark(speaking)
+        if leader is not None and self.tape.cursor < self.tape.end:
+            assert leader.commands == told, "older words come first, and are of the same turn"
 
     def somebody_listens_in(self, _: int) -> None:
         if self.leader is not None:
