@@ -149,6 +149,46 @@ async def test_what_was_said_while_the_successor_was_set_up_makes_it_stale() -> 
         assert at_work.keeper.stats.changes_put_off == 1
 
 
+async def test_who_speaks_while_a_successor_is_set_up_at_the_last_moment_is_heard_by_it() -> None:
+    model = HandModel()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+
+        def somebody_speaks(session: HandSession) -> None:
+            at_work.memory.version += 1
+            at_work.fast.loose = Loose(unanswered_from=7)
+
+        model.opening = somebody_speaks
+        model.session.emit(GoAway(1, 0.1))
+        await at_work.leads(2)
+        assert at_work.keeper.stats.changes_forced == 1
+        assert at_work.fast.rewound == [7]
+
+
+class SlowToDial(HandModel):
+    """Takes until `dialled` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled = asyncio.Event()
+
+    async def stand_by(self) -> HandStandby:
+        await self.dialled.wait()
+        return await super().stand_by()
+
+
+async def test_a_connection_that_came_too_late_is_closed_when_the_application_has_given_the_lead() -> None:
+    model = SlowToDial()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+        model.session.emit(GoAway(1, 1.5))  # the last moment: it is waited for
+        await asyncio.sleep(0.05)
+        at_work.keeper.lead(await at_work.keeper.open_session())
+        model.dialled.set()
+        await until(lambda: model.standbys and model.standbys[0].closed)
+        assert at_work.sessions.board.leader == 2
+
+
 async def test_a_leader_lost_during_its_replacement_is_replaced_all_the_same() -> None:
     model = HandModel()
     async with kept_call(model) as at_work:
