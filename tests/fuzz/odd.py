@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Odd", "seeds"]
+__all__ = ["ODD_TEXTS", "Odd", "seeds"]
 
 _DIGITS, _FAR, _NAN, _DEEP = "@digits", "@far", "@nan", "@deep"
 _LITERALS = {f'"{_DIGITS}"': "9" * 5000, f'"{_FAR}"': "1e999", f'"{_NAN}"': "NaN", f'"{_DEEP}"': "[" * 50_000}
@@ -24,7 +24,7 @@ _NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, 2, 7, 1000, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**30, 10**400),
     *(0.5, -0.0, 1e-320, 1e15, 1e19, 1e300, 1.7976931348623157e308, -1e308),
 )
-_TEXTS: tuple[str, ...] = (
+ODD_TEXTS: tuple[str, ...] = (
     *("", " ", "a", "0", "1", "-1", "1.5", "true", "null", "nan", "inf", "-inf", "Infinity", "1e308", "1e999", "0x10"),
     *("0x" + "f" * 5000, "[" * 5000),
     *(
@@ -97,7 +97,7 @@ class Odd:
             return self.rng.choice((None, True, False))
         if kind < 0.45:
             return self.rng.choice(_NUMBERS)
-        return self.rng.choice(_TEXTS)
+        return self.rng.choice(ODD_TEXTS)
 
     def value(self, words: Sequence[str] = (), depth: int = 3) -> Any:
         """Any JSON value; the keys of objects are mostly of `words`."""
@@ -135,7 +135,7 @@ class Odd:
         """The message with each of the odd values in each of its places, one after the other: the same object."""
         for holder, key in list(_places(message)):
             right = holder[key]
-            for odd in (None, True, False, [], {}, [None], [{}], *_NUMBERS, *_TEXTS, *_LITERAL_NAMES):
+            for odd in (None, True, False, [], {}, [None], [{}], *_NUMBERS, *ODD_TEXTS, *_LITERAL_NAMES):
                 holder[key] = odd
                 yield message
             holder[key] = right
@@ -148,7 +148,7 @@ class Odd:
         return table
 
     def _key(self, words: Sequence[str]) -> str:
-        return self.rng.choice(words) if words and self.chance(0.85) else self.rng.choice(_TEXTS)
+        return self.rng.choice(words) if words and self.chance(0.85) else self.rng.choice(ODD_TEXTS)
 
     # ------------------------------------------------------------------------------------------------------- frames
 

@@ -253,6 +253,10 @@ def test_an_odd_value_in_any_place_of_a_message_becomes_typed_events(provider: s
                 if session.is_over:
                     session = ready_session(provider, odd)
                 session.receives(odd.whole(odd_one))
+                if "session" in message:  # which says how the end of a turn is told
+                    session.core.encode_audio(bytes(6400), session.core.capabilities.input_formats[0])
+                    session.core.end_input()
+                    session.look([])
 
 
 @pytest.mark.parametrize("provider", ["gemini", "openai"])

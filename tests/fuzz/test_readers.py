@@ -15,7 +15,7 @@ from bridge.core.errors import ConfigError
 from providers.errors import SettingRefused
 from providers.scripted import scenario
 from providers.scripted.scenario import Scenario
-from tests.fuzz.odd import Odd, seeds
+from tests.fuzz.odd import ODD_TEXTS, Odd, seeds
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-proj-" + "q" * 24
@@ -122,6 +122,9 @@ def test_a_secret_is_not_repeated_wherever_it_stands() -> None:
 def test_the_environment_is_read_or_refused_with_field_and_mend() -> None:
     known = ["__".join(path).upper() for path in paths_in(CONFIG)]
     words = [word.upper() for word in words_in(CONFIG)]
+    for text in ODD_TEXTS:
+        for key in ("SPEECH__VOICE", "CALL__DRAIN_S", "CALL", "SPEECH__", "PROVIDER__X"):
+            refused_or_read({}, {**SECRETS, f"ROOMBRIDGE_{key}": text})
     for seed in seeds(60):
         with Odd("environment", seed) as odd:
             environ = dict(SECRETS)
