@@ -103,6 +103,17 @@ def test_a_configuration_is_read_or_refused_with_field_and_mend() -> None:
     assert were_read or os.environ.get("FUZZ_SEED"), "a reader that refuses everything proves nothing"
 
 
+def test_each_key_by_itself_is_read_or_refused_whatever_it_holds() -> None:
+    """All else is right, so that checks of several keys together are reached."""
+    with Odd("each key", 0) as odd:
+        for path in paths_in(CONFIG):
+            for value in ("{x", 7, odd.atom()):
+                table = value
+                for name in reversed(path):
+                    table = {name: table}
+                refused_or_read(toml_only(table), SECRETS)
+
+
 def test_a_secret_is_not_repeated_wherever_it_stands() -> None:
     holders = ({"api_key": "hush-hush"}, {"a": [{"password": "hush-hush"}]}, SECRET, [SECRET], {"a": SECRET})
     paths = paths_in(CONFIG)
