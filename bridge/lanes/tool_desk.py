@@ -98,9 +98,9 @@ Order = RunCall | StopCall | TellByCallId | TellByNote | DropResult
 
 class DeskStats(msgspec.Struct):
     delivered: int = 0
-    """Results that went to the session that had asked."""
+    """Results that went to the session that had asked, refused by its provider or not."""
     delivered_by_note: int = 0
-    """Results that the next session was told in words."""
+    """Results that the next session was told in words, or the same one after a refusal."""
     adopted: int = 0
     """Calls of a lost session that its successor made again: one run, one result."""
     told_again: int = 0
