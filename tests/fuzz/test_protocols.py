@@ -152,8 +152,9 @@ class Session:
             assert isinstance(event, EVENTS) and event.session == 1
             assert all(math.isfinite(number) for number in figures(event))
             if isinstance(event, ToolCall):
-                assert isinstance(event.arguments, dict)
-                assert len(json.dumps(event.arguments)) < 50_000, "a short message asks for so much"
+                told = json.dumps(event.arguments)
+                assert isinstance(event.arguments, dict) and json.loads(told) == event.arguments
+                assert len(told) < 50_000, "a short message asks for so much"
                 self.calls.append((event.call_id, event.name))
                 self.is_over = True
             elif isinstance(event, ReplyStarted | SpeechChunk):

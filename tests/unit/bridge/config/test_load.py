@@ -170,6 +170,22 @@ def test_a_misspelt_override_is_refused(name: str, mend: str) -> None:
     assert mend in text
 
 
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ROOMBRIDGE_SPEECH__VOICE": "a", "ROOMBRIDGE_SPEECH__VOICE__ALPHA": "b"},
+        {"ROOMBRIDGE_SPEECH__VOICE__ALPHA": "b", "ROOMBRIDGE_speech__voice": "a"},
+    ],
+)
+def test_a_key_that_is_set_as_a_table_and_as_a_value_is_refused(environ: dict[str, str]) -> None:
+    ((value, mend),) = problems({}, environ).values()
+    assert value == "(hidden)" and "keep one of the two" in mend
+
+
+def test_a_variable_of_several_lines_is_no_number() -> None:
+    assert list(problems({}, {"ROOMBRIDGE_CALL__DRAIN_S": "1\nother = 2"})) == ["call.drain_s"]
+
+
 def test_other_programs_variables_are_left_alone() -> None:
     assert accepted({}, {"ROOMBRIDGE_CONFIG": "a.toml", "ROOM": "x"}) == accepted({})
 

@@ -585,6 +585,11 @@ def test_what_a_user_typed_is_in_no_error() -> None:
     assert "card" not in str(refused.value)
 
 
+def test_a_call_of_no_function_is_reported_and_not_run() -> None:
+    (warning,) = feed(opened(), {"toolCall": {"functionCalls": [{"id": "c"}]}})
+    assert isinstance(warning, WarningReported)
+
+
 def test_half_a_sample_is_no_speech() -> None:
     (warning,) = feed(opened(), speech(b"\x01"))
     assert isinstance(warning, WarningReported)
