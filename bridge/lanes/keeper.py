@@ -50,6 +50,8 @@ __all__ = ["SessionKeeper"]
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.02
+_VANISHED = 1006
+"""A connection ended without a word. Another one that waits may be as dead, and nobody knows it yet."""
 _DIAL_AT_LAST_S = 0.5
 """At the last safe moment a connection that is still being dialled gets this long."""
 
@@ -243,7 +245,7 @@ class SessionKeeper:
                     lost, self._lost = self._lost, None
                     if lost is not None:
                         await self._search.after(lost)
-                    await self._find_leader()
+                    await self._find_leader(*await self._at_hand(lost))
         except ProviderError as problem:
             self._failed(problem)
 
@@ -423,6 +425,15 @@ class SessionKeeper:
         self._lead.nobody_waits()
 
     # ------------------------------------------------------------------------------------------------ the lead
+
+    async def _at_hand(self, lost: Closed | None) -> tuple[Standby | None, SpeechModel | None]:
+        """What was dialled for a planned change, and to which model, when the leader ends before it. Nobody waits for
+        what is still being dialled."""
+        if lost is not None and lost.code == _VANISHED:
+            return None, None
+        model = self._search.model
+        standby = await self._understudy.take(model, 0)
+        return standby, None if standby is None else model
 
     async def _find_leader(self, standby: Standby | None = None, of: SpeechModel | None = None) -> None:
         found = await self._search.find(standby, of)

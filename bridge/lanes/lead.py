@@ -112,7 +112,7 @@ class Lead:
         """
         try:
             return await self._open_with_a_voice(model, thread, standby, by_handle=by_handle)
-        except ProviderError:
+        except BaseException:
             if standby is not None:
                 await standby.close()  # which still waits where a setting is refused, or nobody may ask the endpoint
             raise

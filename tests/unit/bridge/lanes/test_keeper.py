@@ -189,6 +189,35 @@ async def test_a_connection_that_came_too_late_is_closed_when_the_application_ha
         assert at_work.sessions.board.leader == 2
 
 
+@pytest.mark.parametrize(("code", "used"), [(1011, True), (1006, False)], ids=["told", "vanished"])
+async def test_what_was_dialled_is_used_when_the_provider_ends_the_session_before_its_time(
+    code: int, used: bool
+) -> None:
+    """Where its connection just vanished the other one may be as dead."""
+    async with kept_call(HandModel(RESUMES)) as at_work:
+        await at_work.leads(1)
+        hands_out(at_work.model.session, "h1")
+        at_work.fast.quiet = False
+        at_work.model.session.emit(GoAway(1, 50.0))
+        await until(lambda: at_work.model.standbys)
+        at_work.model.session.dies(GONE, code)
+        await at_work.leads(2)
+        assert at_work.starts[1] == ("h1", ())
+        assert [standby.used for standby in at_work.model.standbys] == [used]
+
+
+async def test_what_is_still_being_dialled_is_not_waited_for_when_nobody_leads() -> None:
+    model = SlowToDial()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        model.session.emit(GoAway(1, 50.0))
+        await asyncio.sleep(0.01)
+        model.session.dies(GONE, 1011)
+        await at_work.leads(2)
+        assert model.standbys == []
+
+
 async def test_a_leader_lost_during_its_replacement_is_replaced_all_the_same() -> None:
     model = HandModel()
     async with kept_call(model) as at_work:

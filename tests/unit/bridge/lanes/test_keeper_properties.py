@@ -124,7 +124,7 @@ def befall(
         case "go away" if session is not None:
             session.emit(GoAway(session.number, seconds))
         case "death" if session is not None:
-            session.dies(GONE)
+            session.dies(GONE, 1006 if seconds < 10 else 1011)
         case "handle" | "half a handle" if session is not None:
             hands_out(session, f"{session.number} {number}", mid_turn=what != "handle")
         case "busy" | "quiet":

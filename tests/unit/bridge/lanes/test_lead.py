@@ -103,6 +103,17 @@ async def test_a_connection_that_waits_is_closed_when_nobody_may_ask_its_endpoin
     assert standby.closed and not standby.used
 
 
+@in_fake_time
+async def test_a_connection_that_waits_is_closed_when_the_call_ends_before_its_endpoint_may_be_asked() -> None:
+    call = Call()
+    call.succession.health_of(call.model).begin = lambda now: 3.0  # type: ignore[method-assign]
+    standby = await call.model.stand_by()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await call.lead.open(call.model, Thread(), standby, by_handle=False)
+    assert standby.closed and not standby.used
+
+
 async def test_what_was_changed_in_a_call_goes_along_and_wins_over_what_was_configured() -> None:
     call = Call()
     call.lead.overrides.add(Overrides(voice="Kore", tools=()), "hand")
