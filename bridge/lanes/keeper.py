@@ -111,7 +111,9 @@ class SessionKeeper:
             patience_s=settings.retry.give_up_after_s,
             wanted=self._change_wanted,
         )
-        self._search = LeaderSearch(name, sessions, self._lead, self._succession, self._wishes, self.stats)
+        self._search = LeaderSearch(
+            name, sessions, self._lead, self._succession, self._wishes, self.stats, see_off=self._see_off
+        )
 
     # --------------------------------------------------------------------------------------------------- life
 
@@ -330,15 +332,14 @@ class SessionKeeper:
         model = self._search.model
         standby = await self._understudy.take(model, _DIAL_AT_LAST_S)
         if before != self.sessions.board.leader:
-            if standby is not None and self._lead.is_held():  # the application has given the lead to one of its own
-                await standby.close()
+            if self._lead.is_held():  # the application has given the lead to one of its own
+                self._see_off(standby)
             elif standby is not None:
                 await self._find_leader(standby, model)
             return
         if self._rollover.pending is None or self._search.model is not model:  # nobody wishes for it any more
             self._rollover.spoiled(self._now(), 0.0)
-            if standby is not None:
-                await standby.close()
+            self._see_off(standby)
             return
         if forced and standby is None:
             model = self.model  # what is wished for is not at hand: it comes after
@@ -380,7 +381,7 @@ class SessionKeeper:
         if stale and led is not None and not forced:
             self.stats.changes_put_off += 1
             self._rollover.spoiled(self._now())
-            await self.sessions.close(number)
+            self._let_go(number)
             return
         self._count_change(forced)
         self._give_lead(number, self._lead.thread(by_handle) if stale else thread, resumed=by_handle)
@@ -453,13 +454,12 @@ class SessionKeeper:
             self._stirred.set()
 
     def _let_go(self, number: int) -> None:
-        session = self.sessions.forget(number)
-        if session is not None:
-            self._see_off(session)
+        self._see_off(self.sessions.forget(number))
 
-    def _see_off(self, session: ModelSession) -> None:
+    def _see_off(self, who: ModelSession | Standby | None) -> None:
         """Nobody waits for its goodbye."""
-        self._tasks.create_task(session.close(), name=f"{self._name}:close-session-{session.number}")
+        if who is not None:
+            self._tasks.create_task(who.close(), name=f"{self._name}:goodbye")
 
     def _must_be_running(self) -> None:
         if self.sessions.closing or self._group is None:

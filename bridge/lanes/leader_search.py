@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,7 +15,7 @@ from bridge.lanes.open_sessions import OpenSessions
 from bridge.lanes.succession import Succession
 from bridge.lanes.wishes import Wish, Wishes
 from bridge.sessions.thread import Thread
-from providers.contract import Closed, SpeechModel, Standby
+from providers.contract import Closed, ModelSession, SpeechModel, Standby
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable, ResumeRefused, ResumeTooSoon
 
 __all__ = ["Found", "LeaderSearch"]
@@ -70,13 +71,17 @@ class LeaderSearch:
         succession: Succession,
         wishes: Wishes,
         stats: KeeperStats,
+        *,
+        see_off: Callable[[ModelSession | Standby | None], None],
     ) -> None:
+        """Args: see_off closes what nobody wants any more, if there is any, and waits for nothing."""
         self._name = name
         self._sessions = sessions
         self._lead = lead
         self._succession = succession
         self._wishes = wishes
         self._stats = stats
+        self._see_off = see_off
         self._early: _Early | None = None
         """The newest."""
         self._replaced: _Replaced | None = None
@@ -167,7 +172,7 @@ class LeaderSearch:
             self._drop_what_fails()
             model = self.model
             if standby is not None and model is not of:  # another one is wished for by now
-                await standby.close()
+                self._see_off(standby)
                 standby = of = None
                 continue
             model = of or model
@@ -190,17 +195,16 @@ class LeaderSearch:
                     await self._wait_or_go_on(problem)
             else:
                 if self._lead.is_held():  # the application has given the lead to one of its own
-                    await self._sessions.close(number)
+                    self._see_off(self._sessions.forget(number))
                     return None
                 if model is not self._succession.model and model is not self._wishes.model:
-                    await self._sessions.close(number)  # nobody wishes for it any more
+                    self._see_off(self._sessions.forget(number))  # nobody wishes for it any more
                     standby = of = None
                     continue
                 # As things stand now: somebody may have spoken up while nobody heard him.
                 return Found(number, self._lead.thread(by_handle), by_handle)
             standby = of = None
-        if standby is not None:
-            await standby.close()
+        self._see_off(standby)
         return None
 
     def _drop_what_fails(self) -> None:

@@ -198,6 +198,8 @@ class HandStandby:
     def __init__(self, model: HandModel) -> None:
         self.alive = True
         self.used = self.closed = False
+        self.goodbye_s = 0.0
+        """How long it takes to close."""
         self._model = model
 
     async def connect(self, start: SessionStart | None = None) -> HandSession:
@@ -212,3 +214,5 @@ class HandStandby:
 
     async def close(self) -> None:
         self.closed, self.alive = True, False
+        if self.goodbye_s:
+            await asyncio.sleep(self.goodbye_s)

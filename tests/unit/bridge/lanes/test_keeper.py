@@ -134,6 +134,25 @@ async def test_a_successor_that_came_too_late_for_the_quiet_is_closed_and_anothe
         await at_work.leads(3)
 
 
+@in_fake_time
+async def test_a_leader_lost_while_a_successor_that_came_too_late_says_goodbye_is_replaced_at_once() -> None:
+    model = HandModel()
+    async with kept_call(model) as at_work:
+        await at_work.leads(1)
+
+        def somebody_speaks(session: HandSession) -> None:
+            at_work.fast.quiet = False
+            session.goodbye_s = 2.0
+            model.opening = lambda _: None
+
+        model.opening = somebody_speaks
+        model.session.emit(GoAway(1, 50.0))
+        await until(lambda: at_work.keeper.stats.changes_put_off)
+        model.sessions[0].dies(GONE)
+        await at_work.leads(3)
+        assert at_work.keeper.stats.longest_leaderless_ms < 100
+
+
 async def test_what_was_said_while_the_successor_was_set_up_makes_it_stale() -> None:
     model = HandModel()
     async with kept_call(model) as at_work:

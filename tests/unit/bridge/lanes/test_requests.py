@@ -189,6 +189,43 @@ async def test_a_swap_that_is_not_wanted_any_more_is_not_made_though_nobody_lead
         assert at_work.keeper.model is model and other.session.state == "closed"
 
 
+@in_fake_time
+async def test_the_room_does_not_wait_for_the_goodbye_of_a_session_that_nobody_wishes_for_any_more() -> None:
+    other = Slow(OTHER)
+    async with kept_call() as at_work:
+        await at_work.leads(1)
+        at_work.fast.quiet = False
+        async with asyncio.TaskGroup() as group:
+            swapped = group.create_task(gives_up(at_work.keeper.swap(other)), name="swap")
+            await until(lambda: other.standbys)
+            at_work.model.session.dies(GONE)
+            await until(lambda: other.asked)
+            swapped.cancel()
+        other.opening = lambda session: setattr(session, "goodbye_s", 2.0)
+        other.may_open.release()
+        await at_work.leads(3)
+        assert at_work.keeper.stats.longest_leaderless_ms < 100
+        await asyncio.sleep(2.1)
+        assert other.session.state == "closed"
+
+
+@in_fake_time
+async def test_the_room_does_not_wait_for_the_goodbye_of_a_connection_that_nobody_wishes_for_any_more() -> None:
+    other = SetupFails(OTHER)
+    other.refuse = [GONE]
+    async with kept_call() as at_work, asyncio.TaskGroup() as group:
+        await at_work.leads(1)
+        swapped = group.create_task(gives_up(at_work.keeper.swap(other)), name="swap")
+        await until(lambda: not other.refuse)
+        at_work.fast.quiet = False
+        await until(lambda: len(other.standbys) == 2)
+        other.standbys[1].goodbye_s = 2.0
+        at_work.model.session.dies(GONE, 1011)
+        await at_work.leads(3)
+        assert other.standbys[1].closed and swapped.done() and swapped.result() is GONE
+        assert at_work.keeper.stats.longest_leaderless_ms < 100
+
+
 async def test_of_two_changes_the_later_one_is_made_and_the_earlier_one_forgotten() -> None:
     async with kept_call(Fixed()) as at_work:
         await at_work.leads(1)
