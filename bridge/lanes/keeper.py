@@ -318,7 +318,7 @@ class SessionKeeper:
         )
 
     def _not_dialled(self, model: SpeechModel, problem: ProviderError) -> None:
-        self.stats.connect_failures += 1
+        self.stats.not_opened(problem)
         pause_s = self._succession.pause_s(self._rollover.failures, problem)
         self._rollover.prepare_failed(self._now(), pause_s)
         self._requests.failed(self._wishes.of(model), problem, pause_s)

@@ -9,8 +9,12 @@ import msgspec
 from bridge.lanes.open_sessions import Feeds
 from bridge.sessions.thread import Loose
 from providers.contract import Capabilities, HistoryItem
+from providers.errors import NeedsNewSession, ProviderError, ResumeRefused, SessionEnded, SettingRefused
 
 __all__ = ["FastPort", "KeeperStats", "Memory"]
+
+_NO_FAILURE = (ResumeRefused, SettingRefused, NeedsNewSession, SessionEnded)
+"""A handle that is not taken, and what we refuse ourselves before anybody is asked."""
 
 
 class KeeperStats(msgspec.Struct):
@@ -18,6 +22,7 @@ class KeeperStats(msgspec.Struct):
     sessions_lost: int = 0
     """Leading sessions that ended without our asking."""
     connect_failures: int = 0
+    """The provider was not reached, or refused a session."""
     resumes_refused: int = 0
     changes: int = 0
     """Leading sessions replaced on purpose, in a quiet moment."""
@@ -31,6 +36,11 @@ class KeeperStats(msgspec.Struct):
     idle_woken: int = 0
     longest_leaderless_ms: float = 0.0
     """The longest time without a leading session, sleep and start apart."""
+
+    def not_opened(self, problem: ProviderError) -> None:
+        """An attempt to dial or to open a session failed."""
+        if not isinstance(problem, _NO_FAILURE):
+            self.connect_failures += 1
 
 
 class FastPort(Feeds, Protocol):

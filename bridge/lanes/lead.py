@@ -24,7 +24,6 @@ from providers.errors import (
     NeedsNewSession,
     ProviderError,
     ProviderUnavailable,
-    ResumeRefused,
     SessionEnded,
     SettingRefused,
 )
@@ -144,8 +143,7 @@ class Lead:
         try:
             number = await self._sessions.open(model, start, standby, knows=knows)
         except ProviderError as problem:
-            if not isinstance(problem, ResumeRefused):
-                self._stats.connect_failures += 1
+            self._stats.not_opened(problem)
             health.failed(problem, self._now())
             raise
         except BaseException:

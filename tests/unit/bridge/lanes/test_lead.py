@@ -243,10 +243,13 @@ async def test_a_fresh_session_makes_the_old_handle_worthless_and_a_resumed_one_
         assert call.lead.handle.value == kept
 
 
-async def test_a_refused_handle_is_no_failure_of_the_connection() -> None:
+@pytest.mark.parametrize(
+    "refusal", [ResumeRefused("old"), SettingRefused("speech.voice", "x", "no such voice"), SessionEnded("over")]
+)
+async def test_a_refused_handle_and_a_refusal_of_ours_are_no_failures_of_the_connection(refusal: ProviderError) -> None:
     call = Call()
-    call.model.refuse = [ResumeRefused("old"), GONE]
-    for wanted in (ResumeRefused, ProviderUnavailable):
+    call.model.refuse = [refusal, GONE]
+    for wanted in (type(refusal), ProviderUnavailable):
         with pytest.raises(wanted):
             await call.open()
     assert call.stats.connect_failures == 1
