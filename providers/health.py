@@ -5,7 +5,7 @@ When a circuit opens or closes, that is logged with the endpoint.
     health = book.of(model.endpoint)
     while (wait_s := health.begin(now)) > 0: ...sleep, or give up          # before every attempt, the first one too
     ...connect...                                                          # then one of:
-    health.succeeded(now) / health.failed(error, now) / health.abandoned(now)
+    health.succeeded(now) / health.failed(error, now) / health.abandoned(when it began)
     at = health.reserve(now + backoff_s, latest)                           # before every further attempt; None: give up
 
 A circuit breaker: CLOSED lets everybody try. After many failures in a row it is OPEN, and nobody does. When that time
@@ -93,7 +93,7 @@ class EndpointHealth:
         self._failures = 0  # in a row
         self._open_until: float | None = None  # None: closed
         self._open_for_s = 0.0  # the last time that failures opened it
-        self._probe_until: float | None = None
+        self._probe_at: float | None = None  # when the one attempt began that the others wait for
 
     def circuit(self, now: float) -> Circuit:
         """What holds at this moment."""
@@ -110,9 +110,9 @@ class EndpointHealth:
                 assert self._open_until is not None
                 return self._open_until - now
             case Circuit.HALF_OPEN:
-                if self._probe_until is None or now >= self._probe_until:
+                if self._probe_at is None or (wait_s := self._probe_at + self._settings.attempt_s - now) <= 0:
                     return 0.0
-                return min(_LOOK_S, self._probe_until - now)
+                return min(_LOOK_S, wait_s)
 
     def begin(self, now: float) -> float:
         """Ask just before an attempt. 0: make it, and say what became of it. Else seconds after which to ask again."""
@@ -121,7 +121,7 @@ class EndpointHealth:
             return wait_s
         self.stats.attempts += 1
         if self._open_until is not None:
-            self._probe_until = now + self._settings.attempt_s
+            self._probe_at = now
         return 0.0
 
     def reserve(self, at: float, latest: float = math.inf) -> float | None:
@@ -141,14 +141,14 @@ class EndpointHealth:
         if self._open_until is not None:
             log.info("endpoint is well again endpoint=%s", self._name)
         self._failures = 0
-        self._open_until = self._probe_until = None
+        self._open_until = self._probe_at = None
         self._open_for_s = 0.0
 
-    def failed(self, error: Exception, now: float) -> None:
-        """An attempt failed. An error that is about one session only (its setup, a handle) shows the endpoint well; one
-        of our own, for which nobody was asked, shows nothing."""
+    def failed(self, error: Exception, now: float, *, began: float | None = None) -> None:
+        """An attempt failed that began at `began`, or just now. An error that is about one session only (its setup, a
+        handle) shows the endpoint well; one of our own, for which nobody was asked, shows nothing."""
         if isinstance(error, SettingRefused | NeedsNewSession | SessionEnded):
-            self.abandoned(now)
+            self.abandoned(now if began is None else began)
             return
         self.stats.failures += 1
         settings = self._settings
@@ -167,11 +167,13 @@ class EndpointHealth:
                 self._open(now, self._open_for_s, error)
             else:
                 # The wait that the endpoint asked for is over: what fails after it is one failure, not a proof.
-                self._open_until = self._probe_until = None
+                self._open_until = self._probe_at = None
 
-    def abandoned(self, now: float) -> None:
-        """An attempt was cancelled: whoever waits for what becomes of it may try."""
-        self._probe_until = None
+    def abandoned(self, began: float) -> None:
+        """The attempt that `begin` was asked for at this time was cancelled: whoever waits for what becomes of it may
+        try. Nobody waits for one that began before the circuit opened."""
+        if self._probe_at == began:
+            self._probe_at = None
 
     def _open(self, now: float, for_s: float, error: Exception) -> None:
         opens, before = self.circuit(now) is not Circuit.OPEN, self._open_until or 0.0
@@ -179,7 +181,7 @@ class EndpointHealth:
         if opens or before < now + for_s / 2:  # else: one of many that failed for the same cause
             log.warning("endpoint is left alone endpoint=%s for_s=%.0f: %s", self._name, for_s, error)
         self._open_until = max(now + for_s, before)
-        self._probe_until = None
+        self._probe_at = None
 
 
 class HealthBook:

@@ -139,15 +139,15 @@ class Lead:
             start = msgspec.structs.replace(start, history=history)
         self.handle.tried(start.resume)
         health = self._succession.health_of(model)
-        await self._until_allowed(model, health)
+        began = await self._until_allowed(model, health)
         try:
             number = await self._sessions.open(model, start, standby, knows=knows)
         except ProviderError as problem:
             self._stats.not_opened(problem)
-            health.failed(problem, self._now())
+            health.failed(problem, self._now(), began=began)
             raise
         except BaseException:
-            health.abandoned(self._now())
+            health.abandoned(began)
             raise
         health.succeeded(self._now())
         self._stats.sessions_opened += 1
@@ -158,16 +158,18 @@ class Lead:
         self._stats.resumes_refused += 1
         self.handle.forget()
 
-    async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> None:
-        """Wait while nobody may ask this endpoint. Raises ProviderUnavailable where that takes too long, another model
-        can be asked (of the list, or the call's own), or somebody leads: whoever is in no hurry does not wait here."""
+    async def _until_allowed(self, model: SpeechModel, health: EndpointHealth) -> float:
+        """Wait while nobody may ask this endpoint; returns when the attempt begins. Raises ProviderUnavailable where
+        that takes too long, another model can be asked (of the list, or the call's own), or somebody leads: whoever is
+        in no hurry does not wait here."""
         latest = min(self._succession.backoff.until, self._now() + self._settings.retry.give_up_after_s)
-        while (wait_s := health.begin(self._now())) > 0:
-            too_long = self._now() + wait_s > latest
+        while (wait_s := health.begin(now := self._now())) > 0:
+            too_long = now + wait_s > latest
             only_wished = model is not self._succession.model
             if self.is_held() or too_long or only_wished or self._succession.others(model, self._now()):
                 raise kept_waiting(model, wait_s)
             await asyncio.sleep(wait_s)
+        return now
 
     # -------------------------------------------------------------------------------------------- give and take
 

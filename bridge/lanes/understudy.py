@@ -64,7 +64,7 @@ class Understudy:
         self._model = model
         before, self._standby = self._standby, None
         self._dialling = group.create_task(self._dial(model, health, before), name=f"{self._name}:dial-successor")
-        # However it ends, and also when it was cancelled before its first step.
+        # However it ends (a connection proves nothing), and also when it was cancelled before its first step.
         self._dialling.add_done_callback(lambda _: health.abandoned(now))
         return 0.0
 

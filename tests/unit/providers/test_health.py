@@ -105,8 +105,21 @@ def test_an_attempt_that_nothing_is_heard_of_makes_room_for_another() -> None:
 def test_an_attempt_that_was_cancelled_makes_room_at_once() -> None:
     health = broken()
     health.begin(5.0)
-    health.abandoned(5.1)
+    health.abandoned(5.0)
     assert health.begin(5.1) == 0
+
+
+def test_an_attempt_that_began_before_the_pause_leaves_the_one_that_all_wait_for_alone() -> None:
+    health = EndpointHealth(SETTINGS)
+    assert health.begin(-1.0) == health.begin(-2.0) == 0
+    for _ in range(SETTINGS.failures_to_open):
+        health.failed(AWAY, 0.0)
+    assert health.begin(5.0) == 0
+    health.abandoned(-1.0)
+    health.failed(SessionEnded("the call ends"), 5.1, began=-2.0)
+    assert health.begin(5.1) > 0
+    health.failed(SessionEnded("the call ends"), 5.2, began=5.0)
+    assert health.begin(5.2) == 0
 
 
 def test_what_refuses_every_session_alike_keeps_everybody_away_at_once() -> None:

@@ -18,7 +18,7 @@ from bridge.lanes.wishes import Wishes
 from bridge.sessions.feed import SessionFeed
 from bridge.sessions.overrides import Overrides
 from bridge.sessions.thread import Thread
-from providers.contract import Closed, ResumptionUpdate, ToolSpec
+from providers.contract import Closed, ResumptionUpdate, SessionStart, ToolSpec
 from providers.errors import (
     NeedsNewSession,
     ProviderError,
@@ -293,6 +293,32 @@ async def test_an_endpoint_that_nobody_may_ask_is_waited_for_but_not_longer_than
     call.succession.led_by(HandModel())
     with pytest.raises(ProviderUnavailable, match="nobody asks it for 3 s"):
         await call.open()  # it is only wished for
+
+
+@in_fake_time
+async def test_an_attempt_that_is_cancelled_makes_room_for_another_unless_it_began_long_before() -> None:
+    class Hangs(HandModel):
+        async def connect(self, start: SessionStart | None = None) -> HandSession:
+            await asyncio.sleep(3600)
+            raise AssertionError("nobody waits so long")
+
+    call = Call()
+    call.model = Hangs()
+    health, now = call.succession.health_of(call.model), asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as group:
+        before = group.create_task(call.open(), name="before")
+        await asyncio.sleep(1)
+        for _ in range(PATIENT.failures_to_open):
+            health.failed(GONE, now())
+        await asyncio.sleep(PATIENT.open_s)
+        one_for_all = group.create_task(call.open(), name="one for all")
+        await asyncio.sleep(1)
+        before.cancel()
+        await asyncio.sleep(0.1)
+        assert health.allows(now()) > 0, "it is still waited for"
+        one_for_all.cancel()
+        await asyncio.sleep(0.1)
+        assert health.allows(now()) == 0
 
 
 async def test_a_note_that_cannot_be_told_does_not_keep_a_session_from_leading(

@@ -141,6 +141,24 @@ async def test_further_attempts_are_made_of_the_budget_that_all_calls_share() ->
 
 
 @in_fake_time
+async def test_a_dial_of_before_leaves_the_attempt_of_another_call_alone_that_all_wait_for() -> None:
+    wings, model = Wings(), Slow()
+    health, clock = wings.health.of(model.endpoint), asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as group:
+        wings.understudy.dial(model, group)
+        await asyncio.sleep(0.01)
+        for _ in range(2):
+            health.failed(GONE, clock())
+        await asyncio.sleep(5)
+        assert health.begin(clock()) == 0, "another call's"
+        model.reached.set()
+        await until(lambda: model.standbys)
+        await asyncio.sleep(0.01)
+        assert health.allows(clock()) > 0
+        await wings.understudy.close()
+
+
+@in_fake_time
 async def test_a_connection_proves_nothing_and_blocks_nobody() -> None:
     wings, model = Wings(), HandModel()
     health, clock = wings.health.of(model.endpoint), asyncio.get_running_loop().time
