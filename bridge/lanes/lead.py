@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """Nobody hears the room while the old session says goodbye before its handle is used."""
+_FAIR_S = 2.0
+"""An attempt that is broken off sooner shows nothing: a service that is well may take as long."""
 
 
 def kept_waiting(model: SpeechModel, wait_s: float) -> ProviderUnavailable:
@@ -76,6 +78,8 @@ class Lead:
         self._owes_results = owes_results
         self._fast: FastPort | None = None
         self._vacant_since: float | None = None
+        self._began_at: float | None = None
+        """When the newest attempt to open a session began; None: nobody was asked yet."""
 
     @property
     def vacant_since(self) -> float | None:
@@ -139,7 +143,8 @@ class Lead:
             start = msgspec.structs.replace(start, history=history)
         self.handle.tried(start.resume)
         health = self._succession.health_of(model)
-        began = await self._until_allowed(model, health)
+        self._began_at = None
+        self._began_at = began = await self._until_allowed(model, health)
         try:
             number = await self._sessions.open(model, start, standby, knows=knows)
         except ProviderError as problem:
@@ -152,6 +157,14 @@ class Lead:
         health.succeeded(self._now())
         self._stats.sessions_opened += 1
         return number
+
+    def broken_off(self, model: SpeechModel, problem: ProviderUnavailable) -> None:
+        """The newest attempt took longer than the call can wait for it."""
+        if self._began_at is None:
+            return
+        self._stats.not_opened(problem)
+        if self._now() - self._began_at >= _FAIR_S:
+            self._succession.health_of(model).failed(problem, self._now())
 
     def handle_refused(self) -> None:
         """The provider does not take it: the next session starts fresh."""

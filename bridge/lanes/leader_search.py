@@ -237,7 +237,9 @@ class LeaderSearch:
                 return await self._lead.open(model, self._lead.thread(by_handle), standby, by_handle=by_handle)
         except TimeoutError:
             said = f"{model.endpoint} was not reached in the time that a call waits for it"
-            raise ProviderUnavailable(f"{said}; before that: {self._refusal}" if self._refusal else said) from None
+            late = ProviderUnavailable(f"{said}; before that: {self._refusal}" if self._refusal else said)
+            self._lead.broken_off(model, late)
+            raise late from None
 
     def _attempt_until(self, model: SpeechModel) -> float:
         """When an attempt that begins now is broken off; inf: it has all the time that connecting and setup may take,

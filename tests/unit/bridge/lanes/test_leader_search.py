@@ -262,6 +262,29 @@ async def test_the_first_attempt_has_its_own_time_and_the_last_one_what_is_left(
 
 
 @in_fake_time
+@pytest.mark.parametrize(("patience_s", "failures"), [(12, 2), (9, 1)], ids=["time enough", "hardly any time"])
+async def test_an_attempt_that_is_broken_off_is_a_failure_and_shows_the_endpoint_ill_if_it_had_time_enough(
+    patience_s: float, failures: int
+) -> None:
+    model = Away(8.0, from_the_start=True)
+    retry = RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=patience_s)
+    async with kept_call(model, retry=retry) as at_work:
+        assert await seconds_until(lambda: at_work.ended) == pytest.approx(patience_s, abs=0.2)
+        assert at_work.keeper.stats.connect_failures == 2
+        assert at_work.health.of(model.endpoint).stats.failures == failures
+
+
+@in_fake_time
+async def test_an_attempt_that_is_cancelled_from_outside_is_no_failure() -> None:
+    model = Away(8.0, from_the_start=True)
+    retry = RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=14)
+    async with kept_call(model, retry=retry) as at_work:
+        await asyncio.sleep(12)
+    assert at_work.keeper.stats.connect_failures == 1
+    assert at_work.health.of(model.endpoint).stats.failures == 1
+
+
+@in_fake_time
 async def test_a_search_that_was_cut_short_without_a_failure_costs_no_patience() -> None:
     model = Away(3.0, from_the_start=True)
     async with kept_call(model, retry=RetryPolicy(base_s=0.01, longest_s=0.01, give_up_after_s=5)) as at_work:
