@@ -201,7 +201,7 @@ class SessionKeeper:
                 if event.session == self.sessions.board.leader:
                     self._rollover.go_away(self._now(), left_s)
                     if (wait_s := self._search.announced()) > 0:
-                        self._rollover.not_yet(self._now(), wait_s)
+                        self._rollover.hold(self._now(), wait_s)
                     self._stirred.set()
 
     def wake(self) -> None:

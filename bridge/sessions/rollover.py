@@ -87,13 +87,17 @@ class Change(msgspec.Struct):
     """Of a change in the quiet."""
     retry_at: float = 0.0
     """Of one at the last safe moment too: there is no safety in asking again at once what has just been refused."""
+    held_until: float = 0.0
+    """The provider ends its sessions as soon as they have begun: whatever is wished for meanwhile, what is announced
+    is not followed before."""
     failures: int = 0
     """In a row: attempts to dial or to set up the successor."""
 
-    def begins_anew(self) -> None:
-        """Another successor is wanted: what was learned of the one before says nothing of it."""
+    def begins_anew(self, at: float = 0.0) -> None:
+        """Another successor is wanted, from `at` on: what was learned of the one before says nothing of it."""
         self.prepared = False
-        self.prepare_at = self.not_before = self.retry_at = 0.0
+        self.prepare_at = self.not_before = at
+        self.retry_at = self.held_until
         self.failures = 0
 
 
@@ -139,7 +143,7 @@ class Rollover:
         if self.pending is not None and self.pending.deadline == math.inf:
             self.pending = None
         elif self.pending is not None:
-            self.pending.begins_anew()
+            self.pending.begins_anew(self.pending.held_until)
 
     @property
     def failures(self) -> int:
@@ -172,6 +176,12 @@ class Rollover:
             if at_last:
                 self.pending.retry_at = now + wait_s
 
+    def hold(self, now: float, wait_s: float) -> None:
+        """What is announced is not to be followed for the next `wait_s`; no wish shortens that, nor does its end."""
+        self.not_yet(now, wait_s)
+        if self.pending is not None:
+            self.pending.held_until = now + wait_s
+
     def failed(self, now: float, wait_s: float, *, at_last: bool = True) -> None:
         """The successor could not be set up. The leader serves on: nothing is tried for `wait_s`, as in `not_yet`."""
         self.not_yet(now, wait_s, at_last=at_last)
@@ -183,8 +193,8 @@ class Rollover:
         """Somebody spoke while the successor was being set up: look for another moment."""
         if self.pending is not None:
             self.pending.prepared = False
-            self.pending.not_before = now + wait_s
-            self.pending.prepare_at = now
+            self.pending.not_before = max(self.pending.not_before, now + wait_s)
+            self.pending.prepare_at = max(self.pending.prepare_at, now)
         self._quiet_since = None
 
     # ------------------------------------------------------------------------------------------------- what to do

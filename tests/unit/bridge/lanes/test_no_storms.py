@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -215,6 +216,31 @@ async def test_announced_ends_without_end_are_not_followed_without_end(notice_s:
         assert begun <= 20
         await asyncio.sleep(600)
         assert len(model.sessions) - begun <= 60, "once in ten seconds"
+        assert at_work.sessions.board.leader is not None and at_work.ended == []
+
+
+@in_fake_time
+async def test_a_wish_that_cannot_be_had_shortens_no_wait_that_announced_ends_impose() -> None:
+    model, other = ends_early(0.0, for_good=False), HandModel()
+    other.name = "other"
+    other.refuse = [GONE] * 10_000
+    announces = model.opening
+
+    def opening(session: HandSession) -> None:
+        assert len(model.sessions) <= 20
+        announces(session)
+
+    async def swap() -> None:
+        while True:
+            with contextlib.suppress(ProviderError):
+                await at_work.keeper.swap(other)
+
+    model.opening = opening
+    async with kept_call(model, retry=RetryPolicy(), rollover=RolloverSettings()) as at_work:
+        async with asyncio.TaskGroup() as group:
+            asks = group.create_task(swap(), name="swap")
+            await asyncio.sleep(60)
+            asks.cancel()
         assert at_work.sessions.board.leader is not None and at_work.ended == []
 
 

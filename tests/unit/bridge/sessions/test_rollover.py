@@ -182,6 +182,22 @@ def test_what_one_successor_was_refused_for_keeps_no_other_waiting(way: str) -> 
     assert rollover.step(NOISE, 59.0) is Step.PREPARE
 
 
+@pytest.mark.parametrize("way", ["a new wish", "a wish dropped", "a wish dropped while it is being granted"])
+def test_a_wait_that_the_service_imposes_is_kept_whatever_is_wished_for(way: str) -> None:
+    rollover = planner()
+    rollover.go_away(10.0, 1.0)
+    rollover.hold(10.0, 8.0)
+    rollover.want("another model")
+    assert rollover.step(NOISE, 11.0) is Step.PREPARE, "another one may be had in the quiet"
+    if way != "a new wish":
+        rollover.drop_wish()
+    if way == "a wish dropped while it is being granted":
+        rollover.spoiled(11.5, 0.0)
+    quiet = Scene(quiet=way != "a new wish")
+    assert [rollover.step(quiet, at) for at in (12.0, 13.0, 17.9)] == [Step.WAIT] * 3
+    assert Step.FORCE in (rollover.step(quiet, 18.0), rollover.step(quiet, 18.0))
+
+
 def test_a_session_that_was_open_before_it_leads_has_no_more_time_for_that() -> None:
     rollover = Rollover(RolloverSettings())
     rollover.led(3570.0, 3600.0, opened_at=0.0)

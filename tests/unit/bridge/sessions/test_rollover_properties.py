@@ -35,7 +35,7 @@ class Planner(RuleBasedStateMachine):
         self.cap = self.now + 50.0
         self.wished = False
         self.prepared = False
-        self.not_before = self.prepare_at = self.retry_at = 0.0
+        self.not_before = self.prepare_at = self.retry_at = self.held_until = 0.0
         self.quiet_since: float | None = None
         self.waits_since: float | None = None
 
@@ -67,7 +67,22 @@ class Planner(RuleBasedStateMachine):
         self.rollover.want("another voice")
         self.wished = True
         self.prepared = False
-        self.not_before = self.prepare_at = self.retry_at = 0.0
+        self.not_before = self.prepare_at = 0.0
+        self.retry_at = self.held_until
+
+    @precondition(lambda self: self.announced)
+    @rule()
+    def a_wish_is_dropped(self) -> None:
+        self.rollover.drop_wish()
+        self.wished = self.prepared = False
+        self.not_before = self.prepare_at = self.retry_at = self.held_until
+
+    @precondition(lambda self: self.announced)
+    @rule(wait_s=st.floats(0.1, 20))
+    def what_is_announced_is_not_to_be_followed_for_a_while(self, wait_s: float) -> None:
+        self.rollover.hold(self.now, wait_s)
+        self.refused(wait_s)
+        self.held_until = self.now + wait_s
 
     @precondition(lambda self: self.prepared)
     @rule(wait_s=st.floats(0, 2))
@@ -82,7 +97,7 @@ class Planner(RuleBasedStateMachine):
 
     def is_spoiled(self) -> None:
         self.rollover.spoiled(self.now)
-        self.prepared, self.not_before, self.prepare_at = False, self.now + 1.0, self.now
+        self.prepared, self.not_before, self.prepare_at = False, max(self.not_before, self.now + 1.0), self.now
         self.quiet_since = None
 
     @rule()
