@@ -7,15 +7,18 @@ from providers.contract import SessionEvent, WarningReported
 __all__ = ["Notices"]
 
 _REMEMBERED_ODDITIES = 64
+_WAITING = 64
 
 
 class Notices:
-    """The warnings of one session. Full (64 kinds of oddities): further ones are not told."""
+    """The warnings of one session. Full (64 that wait): of further ones only their number is told. Full (64 kinds of
+    oddities): further ones are not told."""
 
     def __init__(self, session: int) -> None:
         self.waiting: list[SessionEvent] = []
         """A command cannot return events: what it has to say goes out with the next ones."""
         self._session = session
+        self._not_told = 0
         self._oddities: set[str] = set()
 
     def now(self, code: str, said: str) -> WarningReported:
@@ -24,7 +27,10 @@ class Notices:
 
     def later(self, code: str, said: str) -> None:
         """To be told with the next events."""
-        self.waiting.append(self.now(code, said))
+        if len(self.waiting) < _WAITING:
+            self.waiting.append(self.now(code, said))
+        else:
+            self._not_told += 1
 
     def once(self, key: str, said: str) -> list[SessionEvent]:
         """To be told now, once: a server that sends such a thing sends it all the time. Args: key is the code, and what
@@ -37,4 +43,7 @@ class Notices:
     def take(self) -> list[SessionEvent]:
         """What was to be told with the next events."""
         taken, self.waiting = self.waiting, []
+        if self._not_told:
+            taken.append(self.now("warnings_dropped", f"{self._not_told} more warnings were waiting"))
+            self._not_told = 0
         return taken

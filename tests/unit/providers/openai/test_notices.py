@@ -16,6 +16,18 @@ def test_what_a_command_has_to_say_goes_out_once_and_in_order() -> None:
     assert not notices.waiting and notices.take() == []
 
 
+def test_of_warnings_that_wait_without_end_the_first_are_told_and_how_many_were_not() -> None:
+    notices = Notices(3)
+    for number in range(1000):
+        notices.later("idle", str(number))
+    assert len(notices.waiting) == 64
+    *first, last = notices.take()
+    assert first == [WarningReported(3, "idle", str(number)) for number in range(64)]
+    assert last == WarningReported(3, "warnings_dropped", "936 more warnings were waiting")
+    notices.later("idle", "again")
+    assert notices.take() == [WarningReported(3, "idle", "again")]
+
+
 def test_an_oddity_is_told_once_and_its_code_is_what_all_of_its_kind_share() -> None:
     notices = Notices(3)
     assert notices.once("unknown_event:a", "an a") == [WarningReported(3, "unknown_event", "an a")]
