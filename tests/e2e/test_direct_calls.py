@@ -195,6 +195,6 @@ async def test_a_running_call_does_not_notice_hostile_callers() -> None:
             assert (answers[kind] <= {status, 0} and status in answers[kind]) or kind == "huge", (kind, answers[kind])
         assert told["longest"] < 500
         counters = here.server.counters()
-        assert counters["http.errors"] == 0 and counters["serve.load"] <= 10
+        assert counters["http.errors"] == 0 and counters["serve.load_now"] <= 10
         ada.send(type="text", text="are you still there")
         await until(lambda: "are you still there" in ada.captions("agent"), 15)
